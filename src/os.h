@@ -1,0 +1,233 @@
+/* THE CONTRACT: all that differs between the systems kin runs on.
+ *
+ * src/posix and src/win32 each implement it, with the same file names; the linker chooses. Everything else in src/ is
+ * portable C11 and sees the system only through this header. What stands here is a promise: each function says what it
+ * guarantees, and portable code relies on nothing else.
+ *
+ * Rules that hold for every function
+ *   - Errors are kin_err. A function that fails has called kin__fail (error.h) with a sentence naming what was tried and
+ *     the system's own code, has changed nothing and leaked nothing.
+ *   - Nothing here allocates an object's meaning: no function knows a lock, a queue or a pool.
+ *   - Every descriptor or handle made here is not inheritable.
+ *   - Every system call that can fail goes through KIN_FAULT (fault.h) in test builds, so that tests can make the n-th one fail.
+ *   - Functions may be called from any thread unless it says otherwise.
+ */
+#ifndef KIN_SRC_OS_H
+#define KIN_SRC_OS_H
+
+#include "kin/base.h"
+#include "kin/init.h"
+
+#include <stdnoreturn.h>
+
+#if defined(_WIN32)
+#define OS_WINDOWS 1
+#else
+#define OS_WINDOWS 0
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define OS_THREAD_LOCAL __declspec(thread)
+#else
+#define OS_THREAD_LOCAL _Thread_local
+#endif
+
+/* A descriptor on POSIX, a HANDLE on Windows. */
+typedef intptr_t os_handle;
+#define OS_NO_HANDLE ((os_handle)-1)
+
+/* ---- memory.c: shared memory ------------------------------------------------------------------------------------- */
+
+/* Creates zeroed shared memory of at least `size` bytes (rounded up to pages). All of it is reserved: KIN_ENOMEM here
+ * rather than a fault at first touch. It cannot be resized afterwards by anybody. It lives as long as a handle or a
+ * mapping of it, in any process. (memfd sealed against resizing; unnamed section, committed.) */
+kin_err os_memory_create(size_t size, os_handle *handle);
+
+/* Maps the whole of it, readable and writable, at an address of the system's choice, aligned to a page.
+ * *size gets the size mapped. KIN_EPROTO if the handle is no shared memory of this kind (a POSIX handle whose memory could
+ * be shrunk is refused). */
+kin_err os_memory_map(os_handle handle, void **base, size_t *size);
+
+/* Undoes os_memory_map. The addresses are free for other use at once. */
+void os_memory_unmap(void *base, size_t size);
+
+/* Replaces a mapping by private zeroed memory at the same addresses (as far as the system can: failing that, unmaps).
+ * Whoever still uses an object that was closed then reads zeros, which no object begins with, instead of crashing.
+ * Returns whether the addresses stay reserved; if so os_memory_forget frees them. */
+bool os_memory_blank(void *base, size_t size);
+void os_memory_forget(void *base, size_t size);
+
+/* ---- handle.c: descriptors, handles, streams, and passing them to a process that runs ----------------------------- */
+
+void os_handle_close(os_handle handle); /* OS_NO_HANDLE does nothing */
+kin_err os_handle_duplicate(os_handle handle, os_handle *copy);
+
+/* A duplicate, as handle, of a descriptor of the C library; and the descriptor for a handle, which it takes over. */
+kin_err os_handle_from_fd(int fd, os_handle *copy);
+kin_err os_handle_to_fd(os_handle handle, int *fd);
+
+/* A duplicate of what `file` reads or writes, and what is needed to make a FILE of it again. Flushes what is buffered for
+ * writing and sets the shared offset to where the reader of the stream is (if it can seek). */
+kin_err os_handle_from_file(FILE *file, os_handle *copy, uint32_t *mode);
+kin_err os_handle_to_file(os_handle handle, uint32_t mode, FILE **file); /* takes the handle over */
+
+/* A channel carries short messages with handles from one process to another, in order, each whole: a socket pair; on
+ * Windows a pipe, the handles being duplicated into the receiver. One process sends, one receives.
+ *
+ * send: up to OS_CHANNEL_BYTES bytes (at least 1) and OS_CHANNEL_HANDLES handles (borrowed). `peer` is the receiver's process id
+ * (Windows needs it). Does not block for long: the buffer holds at least 16 such messages. KIN_EPIPE: the receiver is gone.
+ * receive: waits up to timeout_ms. KIN_ETIMEDOUT; KIN_EPIPE: the sender is gone and nothing is left; KIN_EPROTO: larger than
+ * the space given, or handles were lost (its handles are closed). The handles are the caller's. */
+#define OS_CHANNEL_BYTES 1024
+#define OS_CHANNEL_HANDLES 8
+kin_err os_channel_create(os_handle *receiver, os_handle *sender);
+kin_err os_channel_send(os_handle sender, int64_t peer, const void *bytes, size_t size, const os_handle *handles,
+                        size_t count);
+kin_err os_channel_receive(os_handle receiver, void *bytes, size_t space, size_t *size, os_handle *handles, size_t handle_space,
+                           size_t *count, int64_t timeout_ms);
+
+/* ---- start.c: how a process comes into being ---------------------------------------------------------------------- */
+
+typedef enum os_role {
+    OS_ROLE_ROOT,  /* the process the user started          */
+    OS_ROLE_CHILD, /* started to run a target               */
+    OS_ROLE_SERVER /* started to be a fork server: POSIX    */
+} os_role;
+
+/* What a process was given at its birth. */
+typedef struct os_birth {
+    os_role role;
+    os_handle session; /* the session's shared memory; OS_NO_HANDLE for the root. Belongs to the receiver */
+    /* of a child: */
+    uint32_t slot; /* its place in the session's process table, and the generation of that place */
+    uint32_t generation;
+    const void *record; /* as it was given to os_process_start; lives for ever, aligned to 16 */
+    size_t record_size;
+    os_handle *handles; /* likewise duplicated, in the same order; belong to the receiver */
+    size_t handle_count;
+} os_birth;
+
+/* Called first in kin_init: what is this process? For a child or server that was made by starting the executable anew it
+ * takes the hidden environment variable KIN_BIRTH, which says where to read the birth from, out of the environment and
+ * applies what it took from the moment of its start (umask; on POSIX also current directory and environment).
+ * A process that is marked as a child but whose birth cannot be read ends with _exit(255): it must never reach the program's own code. */
+kin_err os_birth_read(os_birth *birth);
+
+/* Makes this process able to start others. POSIX: makes the fork server, from a fork of this process (`pristine`: nothing has
+ * happened in it yet) or by starting the executable anew; it attaches to the session by itself, and its children leave it
+ * through kin__child_main. Not a child of this process afterwards, so the program's waitpid(-1) never sees it. Windows: nothing. */
+kin_err os_starter_create(os_handle session, bool pristine);
+
+typedef struct os_start {
+    kin_start_method method;
+    uint32_t slot; /* of the child, already marked as starting */
+    uint32_t generation;
+    bool daemon;
+    const char *name;
+    const void *record; /* reaches os_birth.record unchanged; any size */
+    size_t record_size;
+    const os_handle *handles; /* borrowed; any number */
+    size_t handle_count;
+} os_start;
+
+/* Starts a child: it has the handles listed (and those kin needs itself) and no other, standard input from the null device, this
+ * process's standard output and error (the null device if closed), and the current directory, environment and umask of now.
+ *
+ * When it returns KIN_OK the request is on its way and exactly one of these will happen: a process takes it up (kin__claim is
+ * called, in the child or here, before the child runs anything), or kin__refused is called with the reason, or the starter itself
+ * is found dead (kin__ended for it). On Windows the child has been created when it returns. Errors: KIN_ELOST if the starter is gone
+ * (POSIX: make a new one and ask again; a request is claimed at most once), KIN_EAGAIN, KIN_ENOMEM, KIN_EMFILE …
+ *
+ * A daemon is ended by the system or by the starter when the process that started it ends, however that ends. */
+kin_err os_process_start(const os_start *start);
+
+/* ---- process.c: processes ------------------------------------------------------------------------------------------ */
+
+int64_t os_process_self(void);
+
+/* When this process began, in a unit of the system's: with the pid it names a process for ever. On POSIX an upper bound is
+ * enough (now, when called early). */
+uint64_t os_process_birthday(void);
+
+/* A handle to process `pid` that began at (POSIX: not after) `birthday`. KIN_ENOENT if there is none: it has ended and its
+ * number may name another. While the handle is open the number is not reused (Windows) or the handle stays with the old process (pidfd). */
+kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process);
+
+/* Ends it: by force (exit code -9), or by asking (SIGTERM; on Windows by force with exit code -15). KIN_OK if it has ended. */
+kin_err os_process_end(os_handle process, bool force);
+
+/* Has `ended(pid, status)` called once, on a thread of kin's, when the whole process has ended and no thread of it can write any
+ * more. Takes the handle over. status is as kin_process_exit_code describes it, or OS_STATUS_UNKNOWN where only a parent could
+ * know it (POSIX). The call may come before this returns. */
+#define OS_STATUS_UNKNOWN INT32_MIN
+kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t pid, int status));
+
+/* Shows `name` in ps and top, as far as the system can. */
+void os_process_set_name(const char *name);
+
+/* Ends this process at once: nothing is flushed, no handler runs. */
+noreturn void os_process_exit(int code);
+
+/* Has `forked` called in a copy of this process that the program makes by a plain fork(). Windows: never. */
+kin_err os_on_fork(void (*forked)(void));
+
+/* ---- park.c: one thread sleeps, another wakes it -------------------------------------------------------------------- */
+
+/* A thread sleeps on its own place in the session's thread table: a word that is 0 while it may sleep. `slot` and `generation`
+ * name the place. The session's id makes names unguessable where the system needs names. */
+void os_park_init(const uint8_t session_id[16]);
+
+/* Sleeps while *word is 0, at most timeout_ns (negative: for ever). May return for no reason. Only the thread that owns the place
+ * calls it. Uses no CPU while it sleeps. */
+void os_park_sleep(uint32_t *word, uint32_t slot, uint32_t generation, int64_t timeout_ns);
+
+/* Wakes the thread that sleeps on that place, in whatever process. The caller has stored a 1 in *word before; a thread that goes to
+ * sleep just then does not miss it. Does nothing, and harms nobody, if no thread sleeps there or its process is dead. */
+void os_park_wake(uint32_t *word, uint32_t slot, uint32_t generation);
+
+/* The place is given up by its thread, which calls this last. */
+void os_park_leave(uint32_t slot, uint32_t generation);
+
+/* ---- system.c -------------------------------------------------------------------------------------------------------- */
+
+/* CPUs this process may use: affinity, and the cgroup's quota rounded up. At least 1. */
+int os_cpu_count(void);
+/* Gives the CPU to another thread that can run, if there is one. */
+void os_yield(void);
+/* Has `ended(value)` called at the end of each thread that called os_thread_set with a value other than NULL. Once, early. */
+kin_err os_thread_on_end(void (*ended)(void *value));
+void os_thread_set(void *value);
+bool os_is_terminal(FILE *file);
+
+/* ---- module.c: functions as (module, offset) -------------------------------------------------------------------------- */
+
+/* Where a function is: in which file of the program, how far from its start, and which build of the file it is. */
+typedef struct os_place {
+    char module[1024]; /* "" for the executable, else the path of the library, UTF-8 */
+    uint64_t offset;
+    uint64_t build; /* equal only if the files hold the same code */
+} os_place;
+
+/* KIN_ENOENT: the address is in no file of the program (data, a stack, code made at run time). */
+kin_err os_place_of(void (*function)(void), os_place *place);
+/* The function at a place, in this process; loads the library if it is not loaded. KIN_ENOENT: no such file, or the offset is outside
+ * its code; KIN_EPROTO: another build. */
+kin_err os_place_find(const os_place *place, void (**function)(void));
+
+/* ---- what the contract asks in return (session.c, init.c, process.c) -------------------------------------------------- */
+
+/* The process `pid`, begun at `birthday`, takes up the request in `slot`. False: it was withdrawn or taken already, so drop it. */
+bool kin__claim(uint32_t slot, uint32_t generation, int64_t pid, uint64_t birthday);
+/* The request in `slot` could not become a child, or the child that claimed it cannot go on (it must end then). */
+void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char *why);
+/* The process `pid` of this session has ended. May be called again for the same end. The caller makes sure that `pid` is not
+ * reused before this returns (POSIX: calls it before reaping). */
+void kin__ended(int64_t pid, int status);
+/* The life of a child; never returns. */
+noreturn void kin__child_main(const os_birth *birth);
+/* A fork server begins: attaches to the session (unless it was forked from a process that is). Returns the root's pid, 0 on failure. */
+int64_t kin__server_main(os_handle session, bool attached);
+/* How many children of the calling fork server are alive, by the table (requests that nobody has claimed yet included). */
+uint32_t kin__server_children(void);
+
+#endif
