@@ -1,0 +1,17 @@
+/* How a function fails: with a code and one sentence for kin_last_error. */
+#ifndef KIN_SRC_ERROR_H
+#define KIN_SRC_ERROR_H
+
+#include "kin/base.h"
+
+/* Remembers the failure for this thread and gives `error` back: return kin__fail(KIN_EINVAL, "lock '%s': …", name);
+ * A sentence without a final full stop. Keeps errno and GetLastError as they are. */
+kin_err kin__fail(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
+
+/* Puts words in front of the sentence of the failure that just happened ("cannot start 'x': cannot map …"); gives `error` back. */
+kin_err kin__fail_in(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
+
+/* Remembers a sentence that came from another process. */
+kin_err kin__fail_text(kin_err error, const char *text);
+
+#endif
