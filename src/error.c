@@ -31,8 +31,12 @@ kin_err kin__fail_in(kin_err error, const char *format, ...)
     va_start(values, format);
     int n = vsnprintf(last_text, sizeof last_text, format, values);
     va_end(values);
-    if (n >= 0 && (size_t)n < sizeof last_text - 3)
-        (void)snprintf(last_text + n, sizeof last_text - (size_t)n, ": %s", before);
+    if (n >= 0 && (size_t)n + 3 < sizeof last_text) {
+        last_text[n] = ':';
+        last_text[n + 1] = ' ';
+        memcpy(last_text + n + 2, before, sizeof last_text - (size_t)n - 2);
+        last_text[sizeof last_text - 1] = 0;
+    }
     last_code = error;
     return error;
 }

@@ -98,8 +98,8 @@ typedef enum os_role {
 typedef struct os_birth {
     os_role role;
     os_handle session; /* the session's shared memory; OS_NO_HANDLE for the root. Belongs to the receiver */
-    /* of a child: */
-    uint32_t slot; /* its place in the session's process table, and the generation of that place */
+    /* of a child; for a server: of the process that asked for it */
+    uint32_t slot; /* the place in the session's process table, and the generation of that place */
     uint32_t generation;
     const void *record; /* as it was given to os_process_start; lives for ever, aligned to 16 */
     size_t record_size;
@@ -117,6 +117,9 @@ kin_err os_birth_read(os_birth *birth);
  * happened in it yet) or by starting the executable anew; it attaches to the session by itself, and its children leave it
  * through kin__child_main. Not a child of this process afterwards, so the program's waitpid(-1) never sees it. Windows: nothing. */
 kin_err os_starter_create(os_handle session, bool pristine);
+
+/* The life of a process whose role is OS_ROLE_SERVER; never returns. */
+noreturn void os_starter_run(const os_birth *birth);
 
 typedef struct os_start {
     kin_start_method method;
@@ -225,8 +228,11 @@ void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char 
 void kin__ended(int64_t pid, int status);
 /* The life of a child; never returns. */
 noreturn void kin__child_main(const os_birth *birth);
-/* A fork server begins: attaches to the session (unless it was forked from a process that is). Returns the root's pid, 0 on failure. */
-int64_t kin__server_main(os_handle session, bool attached);
+/* A fork server begins, for the process in `slot` (its own copy of that process's memory if it was forked: then `session` is
+ * OS_NO_HANDLE). Enters it in the table. */
+kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation);
+/* The process at whose end a fork server has no more to do once its children have ended. */
+int64_t kin__root_pid(uint64_t *birthday);
 /* How many children of the calling fork server are alive, by the table (requests that nobody has claimed yet included). */
 uint32_t kin__server_children(void);
 

@@ -1,0 +1,221 @@
+/* Parking, as park.h describes it: portable, on os_park_sleep and os_park_wake alone. It must never wait for another thread, and never
+ * make a system call when nobody sleeps. */
+#include "park.h"
+
+#include "fault.h"
+
+#define SPIN_MAX_NS 50000u /* on a busy virtual machine a wake can seem to cost milliseconds */
+#define SPIN_MIN_NS 1000u
+
+uint64_t kin__deadline(int64_t timeout_ms)
+{
+    if (timeout_ms < 0)
+        return KIN__NEVER;
+    uint64_t now = kin__now_ns();
+    if ((uint64_t)timeout_ms > (KIN__NEVER - 1 - now) / 1000000u)
+        return KIN__NEVER;
+    return now + (uint64_t)timeout_ms * 1000000u;
+}
+
+static kin__thread *my_place(uint64_t me)
+{
+    return &kin__my.session->threads[kin__owner_place(me)];
+}
+
+/* Learns what a wake-up costs here from the wakes that happen: a moving average over eight. */
+static void learn_wake_cost(const kin__thread *t)
+{
+    uint64_t woken_at = kin__load64(&t->woken_at), now = kin__now_ns();
+    if (woken_at == 0 || now < woken_at)
+        return;
+    uint64_t cost = now - woken_at;
+    if (cost > SPIN_MAX_NS)
+        cost = SPIN_MAX_NS;
+    uint32_t *average = &kin__my.session->wake_ns;
+    uint32_t old = kin__load32(average);
+    kin__store32(average, (uint32_t)(((uint64_t)old * 7 + cost) / 8));
+}
+
+kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, void *object, uint64_t deadline)
+{
+    kin__watch_keeper();
+    uint64_t me = kin__me;
+    uint32_t place = kin__owner_place(me);
+    kin__thread *t = my_place(me);
+    uint64_t *sleeping = &kin__my.session->sleeping[place / 64], bit = (uint64_t)1 << (place % 64);
+
+    kin__store32(&t->wake, 0);
+    kin__store64(&t->woken_at, 0);
+    kin__store64(&t->holder, holder);
+    kin__store64(&t->key, key);
+    kin__or64(sleeping, bit);
+    KIN_CRASH_POINT("park.published");
+    kin_err err = KIN_OK;
+    if (must_sleep(object)) {
+        KIN_CRASH_POINT("park.sleeping");
+        while (kin__load32(&t->wake) == 0) {
+            int64_t left = -1;
+            if (deadline != KIN__NEVER) {
+                uint64_t now = kin__now_ns();
+                if (now >= deadline) {
+                    err = KIN_ETIMEDOUT;
+                    break;
+                }
+                left = (int64_t)(deadline - now);
+            }
+            os_park_sleep(&t->wake, place, kin__owner_generation(me), left);
+        }
+        KIN_CRASH_POINT("park.woken");
+    }
+    kin__and64(sleeping, ~bit);
+    kin__store64(&t->key, 0);
+    kin__store64(&t->holder, 0);
+    bool chosen = kin__exchange32(&t->wake, 1) != 0;
+    if (err == KIN_OK && chosen)
+        learn_wake_cost(t);
+    if (err != KIN_OK && chosen)
+        kin__wake_one(key); /* the wake came too late for us: it is somebody else's */
+    return err;
+}
+
+static bool wake(uint32_t place, kin__thread *t, uint64_t now)
+{
+    uint64_t claim = kin__load64(&t->claim);
+    kin__store64(&t->woken_at, now);
+    if (kin__exchange32(&t->wake, 1) != 0)
+        return false; /* somebody woke it before us */
+    os_park_wake(&t->wake, place, (uint32_t)(claim >> 32));
+    return true;
+}
+
+static bool place_alive(uint32_t place, const kin__thread *t)
+{
+    uint64_t claim = kin__load64(&t->claim);
+    return kin__owner_alive((claim >> 32) << 32 | (uint64_t)(place + 1) << 1);
+}
+
+static uint32_t lowest_bit(uint64_t bits)
+{
+    uint32_t n = 0;
+    if ((bits & 0xffffffffu) == 0)
+        bits >>= 32, n += 32;
+    if ((bits & 0xffff) == 0)
+        bits >>= 16, n += 16;
+    if ((bits & 0xff) == 0)
+        bits >>= 8, n += 8;
+    while ((bits & 1) == 0)
+        bits >>= 1, n++;
+    return n;
+}
+
+/* Calls `visit` for every sleeping thread until it returns false. */
+static void each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg), void *arg)
+{
+    kin__session *s = kin__my.session;
+    uint32_t used = kin__load32(&s->threads_used);
+    if (used > KIN__THREADS)
+        used = KIN__THREADS;
+    for (uint32_t i = 0; i < (used + 63) / 64; i++) {
+        for (uint64_t bits = kin__load64(&s->sleeping[i]); bits != 0; bits &= bits - 1) {
+            uint32_t place = i * 64 + lowest_bit(bits);
+            if (!visit(place, &s->threads[place], arg))
+                return;
+        }
+    }
+}
+
+typedef struct search {
+    uint64_t key, now;
+    uint32_t most, woken;
+} search;
+
+static bool wake_if_waiting(uint32_t place, kin__thread *t, void *arg)
+{
+    search *look = arg;
+    if (kin__load64(&t->key) != look->key || !place_alive(place, t))
+        return true;
+    if (wake(place, t, look->now))
+        look->woken++;
+    return look->woken < look->most;
+}
+
+static uint32_t wake_some(uint64_t key, uint32_t most)
+{
+    search look = {.key = key, .now = kin__now_ns(), .most = most};
+    each_sleeper(wake_if_waiting, &look);
+    return look.woken;
+}
+
+uint32_t kin__wake_one(uint64_t key)
+{
+    return wake_some(key, 1);
+}
+
+uint32_t kin__wake_all(uint64_t key)
+{
+    return wake_some(key, UINT32_MAX);
+}
+
+static bool found_other(uint32_t place, kin__thread *t, void *arg)
+{
+    search *look = arg;
+    if (place == kin__owner_place(kin__me) || kin__load64(&t->key) != look->key)
+        return true;
+    look->woken = 1;
+    return false;
+}
+
+bool kin__anybody_sleeps(uint64_t key)
+{
+    search look = {.key = key};
+    each_sleeper(found_other, &look);
+    return look.woken != 0;
+}
+
+static bool wake_if_held(uint32_t place, kin__thread *t, void *arg)
+{
+    search *look = arg;
+    if (look->key == 0 || kin__load64(&t->holder) == look->key)
+        (void)wake(place, t, look->now);
+    return true;
+}
+
+void kin__wake_waiting_for(uint64_t owner)
+{
+    search look = {.key = owner, .now = kin__now_ns()};
+    each_sleeper(wake_if_held, &look);
+}
+
+void kin__wake_everybody(void)
+{
+    search look = {.key = 0, .now = kin__now_ns()};
+    each_sleeper(wake_if_held, &look);
+}
+
+bool kin__spin_more(kin__spin *spin)
+{
+    if (spin->turns == 0) {
+        static uint32_t cpus; /* written by any thread, always with the same number */
+        uint32_t n = kin__load32_relaxed(&cpus);
+        if (n == 0) {
+            n = (uint32_t)os_cpu_count();
+            kin__store32(&cpus, n);
+        }
+        if (n == 1)
+            return false;
+        uint64_t budget = kin__load32_relaxed(&kin__my.session->wake_ns);
+        if (budget < SPIN_MIN_NS)
+            budget = SPIN_MIN_NS;
+        if (budget > SPIN_MAX_NS)
+            budget = SPIN_MAX_NS;
+        spin->until = kin__now_ns() + budget;
+    }
+    spin->turns++;
+    if (spin->turns % 32 != 0) {
+        kin__relax();
+        return true;
+    }
+    if (spin->turns % 256 == 0)
+        os_yield(); /* the holder may be waiting for this very CPU */
+    return kin__now_ns() < spin->until;
+}

@@ -1,0 +1,44 @@
+/* Parking: the one way to sleep in kin.
+ *
+ * A thread that must wait writes what it waits for (a key) and who holds it into its place in the thread table, marks itself
+ * sleeping, has the object's wait bit set and looks at the object once more, and sleeps on its own place. Whoever changes an object
+ * whose wait bit is set looks through the sleeping threads for the key and wakes one or all. A waker never waits for a waiter. A
+ * waiter may be woken for nothing and looks again; a wake that went to a thread that died is repeated by the death notice, which wakes
+ * every sleeping thread of the session once.
+ *
+ * No wake is lost: the waiter publishes its key, then looks at the object; the waker changes the object, then looks for keys. All four
+ * are sequentially consistent, so at least one of them sees the other. */
+#ifndef KIN_SRC_PARK_H
+#define KIN_SRC_PARK_H
+
+#include "thread.h"
+
+/* Whether the caller must still sleep; sets the object's wait bit if it must. Called after the key is visible. */
+typedef bool (*kin__must_sleep)(void *object);
+
+/* A moment in the future, in kin__now_ns; KIN__NEVER for KIN_FOREVER. */
+#define KIN__NEVER UINT64_MAX
+uint64_t kin__deadline(int64_t timeout_ms);
+
+/* Sleeps until woken, or until `deadline`. KIN_OK: look again (there may be no reason); KIN_ETIMEDOUT: the deadline has passed, and if the
+ * caller was the one chosen by kin__wake_one, that wake was passed on. */
+kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, void *object, uint64_t deadline);
+
+/* Wakes one (the caller passes on what it does not use) or all who sleep on `key`. Returns how many. */
+uint32_t kin__wake_one(uint64_t key);
+uint32_t kin__wake_all(uint64_t key);
+/* Whether anybody but the caller sleeps on `key`. */
+bool kin__anybody_sleeps(uint64_t key);
+/* Wakes those who wait for something that `owner` holds; and everybody: after a death. */
+void kin__wake_waiting_for(uint64_t owner);
+void kin__wake_everybody(void);
+
+/* Spinning before parking: for about as long as a wake-up costs on this machine, and not at all with one CPU.
+ *     for (kin__spin spin = {0}; kin__spin_more(&spin);) if (free) … */
+typedef struct kin__spin {
+    uint64_t until;
+    uint32_t turns;
+} kin__spin;
+bool kin__spin_more(kin__spin *spin);
+
+#endif

@@ -1,0 +1,137 @@
+/* The session: the small shared memory that every process of a family maps. It holds the process table and the thread table,
+ * which say who is alive and who waits for what. Everything crash-safe in kin rests on two rules of this file:
+ *
+ *   - Whoever claims something is named in the same atomic word as the claim.
+ *   - A name is (place, generation), so a place that was given to another never looks like its former holder.
+ *
+ * The life of a process's place, in one 64-bit word  [generation:24][state:8][low:32]:
+ *
+ *   FREE      low 0
+ *   STARTING  low = who asked (place and generation of the starter)    the request is on its way
+ *   CLAIMED   low = pid    a process has taken it up but not run its target yet
+ *   RUNNING   low = pid
+ *   DYING     low = exit status    ended; its threads' places are being swept
+ *   DEAD      low = exit status    swept; kept for whoever joins it
+ *
+ * Who may die where: the starter in STARTING (the reaper of the starter withdraws the request); the process in CLAIMED or RUNNING
+ * (its reaper moves it on); the reaper in DYING (sweeping is repeated by whoever notices the reaper's death: each step is a CAS that
+ * names the dead). Nothing read from here is trusted as an index without a check. */
+#ifndef KIN_SRC_SESSION_H
+#define KIN_SRC_SESSION_H
+
+#include "atomic.h"
+#include "os.h"
+
+#define KIN__PROCESSES 2048u
+#define KIN__THREADS 4096u
+#define KIN__NAME_SIZE 48u
+#define KIN__WHY_SIZE 192u
+
+enum { KIN__FREE = 0, KIN__STARTING = 1, KIN__CLAIMED = 2, KIN__RUNNING = 3, KIN__DYING = 4, KIN__DEAD = 5 };
+
+/* A process, for ever: its place and the place's generation, never 0. */
+typedef uint64_t kin__pid;
+
+/* What is known of a process beside its state. Written by its starter before the request is sent, but for the fields marked. */
+typedef struct kin__process_info {
+    uint64_t parent;     /* kin__pid; 0 for the root and for servers          */
+    uint64_t keeper;     /* kin__pid of who notices its end: its fork server, or on Windows its parent. By the claimer */
+    uint64_t birthday;   /* os_process_birthday. By the claimer                                                         */
+    uint32_t flags;      /* KIN__IS_*                                                                                   */
+    uint32_t detached;   /* nobody will ask for its status. By the parent                                                */
+    uint32_t clean;      /* it went through exit(). By itself                                                            */
+    uint32_t children;   /* how many it has started so far, for names. By itself                                         */
+    uint32_t refused;    /* why it could not become a child: kin_err, with `why`. By the claimer or the server           */
+    uint32_t pid;        /* for messages, once it is dead                                                                */
+    char name[KIN__NAME_SIZE];
+    char why[KIN__WHY_SIZE];
+} kin__process_info;
+_Static_assert(sizeof(kin__process_info) == 48 + KIN__NAME_SIZE + KIN__WHY_SIZE, "layout in shared memory");
+
+enum { KIN__IS_DAEMON = 1, KIN__IS_SERVER = 2, KIN__IS_ROOT = 4 };
+
+/* A thread that waits or holds something. `claim` is [generation:32][process generation:16][process place + 1:16]; the low half is 0
+ * when the place is free. */
+typedef struct kin__thread {
+    uint64_t claim;
+    uint64_t key;      /* what it waits for; 0 when it does not */
+    uint64_t holder;   /* who holds that: an owner word, or 0   */
+    uint64_t woken_at; /* when it was last woken: kin__now_ns   */
+    uint32_t wake;     /* 0 while it may sleep                  */
+    uint32_t reserved[7];
+} kin__thread;
+_Static_assert(sizeof(kin__thread) == 64, "one cache line each");
+
+typedef struct kin__session {
+    uint32_t magic;
+    uint32_t version;
+    uint64_t size;
+    uint8_t id[16];
+    uint64_t root;            /* kin__pid */
+    uint32_t method;          /* kin_start_method */
+    uint32_t wake_ns;         /* what waking a thread costs here, measured as it happens */
+    uint32_t processes_used;  /* places from here on were never used */
+    uint32_t threads_used;
+    uint8_t pad[8];
+    uint64_t sleeping[KIN__THREADS / 64]; /* a bit for each thread that may sleep */
+    uint64_t words[KIN__PROCESSES];
+    kin__process_info info[KIN__PROCESSES];
+    kin__thread threads[KIN__THREADS];
+} kin__session;
+_Static_assert(offsetof(kin__session, sleeping) == 64, "layout in shared memory");
+
+/* This process's part in it. */
+typedef struct kin__self {
+    kin__session *session; /* NULL before kin_init and in a copy made by a plain fork() */
+    os_handle handle;
+    kin__pid id;
+    uint32_t place;
+    bool forked; /* such a copy */
+} kin__self;
+extern kin__self kin__my;
+
+/* KIN_ESTATE with a sentence if kin cannot be used in this process (now). */
+kin_err kin__check_init(void);
+
+/* Creates the session and makes this process its root; or joins one, as the process in `place`. */
+kin_err kin__session_create(kin_start_method method);
+kin_err kin__session_attach(os_handle handle, uint32_t place, uint32_t generation);
+
+/* ---- the word of a process's place ---- */
+static inline uint64_t kin__word(uint64_t generation, uint32_t state, uint32_t low)
+{
+    return (generation & 0xffffffu) << 40 | (uint64_t)state << 32 | low;
+}
+static inline uint32_t kin__word_generation(uint64_t word) { return (uint32_t)(word >> 40); }
+static inline uint32_t kin__word_state(uint64_t word) { return (uint32_t)(word >> 32) & 0xff; }
+static inline uint32_t kin__word_low(uint64_t word) { return (uint32_t)word; }
+
+static inline kin__pid kin__pid_of(uint32_t place, uint32_t generation) { return (uint64_t)generation << 16 | (place + 1); }
+static inline uint32_t kin__pid_place(kin__pid id) { return (uint32_t)(id & 0xffff) - 1; }
+static inline uint32_t kin__pid_generation(kin__pid id) { return (uint32_t)(id >> 16) & 0xffffff; }
+
+/* The word of a process; FREE of another generation if it is gone. */
+uint64_t kin__process_word(kin__pid id);
+/* Whether it has not ended, as far as anybody has noticed. */
+bool kin__process_alive(kin__pid id);
+
+/* Takes a free place in state STARTING, named after this process. KIN_EAGAIN: the table is full. */
+kin_err kin__place_take(uint32_t *place, uint32_t *generation);
+/* Gives a place in STARTING or DEAD back; false if it is in neither. */
+bool kin__place_free(kin__pid id);
+
+/* What sleepers wait for while they wait for a process to change state. */
+static inline uint64_t kin__process_key(kin__pid id) { return id | (uint64_t)1 << 63; }
+
+/* ---- death.c ---- */
+/* Has this process notice the death of its keeper, and from then on of all whom that one kept. Once; before the first sleep. */
+void kin__watch_keeper(void);
+/* Forgets what was watched: in a child that is a copy of its server. */
+void kin__watch_reset(void);
+
+/* ---- time and chance ---- */
+uint64_t kin__now_ns(void);
+/* A number that no other call in any process gives. */
+uint64_t kin__unique(void);
+
+#endif

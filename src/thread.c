@@ -1,0 +1,110 @@
+/* The thread table: a place for each thread that ever waits or holds something. The claim of a place names the process in the same
+ * word, so that the places of a dead process are found and freed by anybody, any number of times. A place's generation grows with
+ * each freeing: whatever still names its former thread names the dead. */
+#include "thread.h"
+
+#include "error.h"
+#include "park.h"
+
+OS_THREAD_LOCAL uint64_t kin__me;
+
+static uint32_t process_half(kin__pid process)
+{
+    return (kin__pid_generation(process) & 0xffff) << 16 | (kin__pid_place(process) + 1);
+}
+
+static void remember_used(uint32_t *used, uint32_t place)
+{
+    uint32_t seen = kin__load32(used);
+    while (seen <= place && !kin__cas32(used, &seen, place + 1)) {
+    }
+}
+
+uint64_t kin__thread_attach(void)
+{
+    if (kin__check_init() != KIN_OK)
+        return 0;
+    kin__session *s = kin__my.session;
+    uint32_t half = process_half(kin__my.id);
+    for (uint32_t i = 0; i < KIN__THREADS; i++) {
+        uint64_t claim = kin__load64(&s->threads[i].claim);
+        if ((uint32_t)claim != 0)
+            continue;
+        if (!kin__cas64(&s->threads[i].claim, &claim, claim | half))
+            continue;
+        remember_used(&s->threads_used, i);
+        kin__store64(&s->threads[i].key, 0);
+        kin__store64(&s->threads[i].holder, 0);
+        kin__store32(&s->threads[i].wake, 0);
+        kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
+        os_thread_set(&kin__me);
+        return kin__me;
+    }
+    kin__fail(KIN_EAGAIN, "no place left in the thread table (%u threads that wait or hold locks at once)", KIN__THREADS);
+    return 0;
+}
+
+bool kin__owner_alive(uint64_t owner)
+{
+    kin__session *s = kin__my.session;
+    uint32_t place = kin__owner_place(owner);
+    if (place >= KIN__THREADS)
+        return false;
+    uint64_t claim = kin__load64(&s->threads[place].claim);
+    if (claim >> 32 != owner >> 32 || (uint32_t)claim == 0)
+        return false;
+    uint32_t process = ((uint32_t)claim & 0xffff) - 1;
+    if (process >= KIN__PROCESSES)
+        return false;
+    uint64_t word = kin__load64(&s->words[process]);
+    uint32_t state = kin__word_state(word);
+    return (state == KIN__CLAIMED || state == KIN__RUNNING) &&
+           (kin__word_generation(word) & 0xffff) == ((uint32_t)claim >> 16);
+}
+
+/* Frees a place whose claim was `claim`. What it was waiting for no longer matters to anybody. */
+static bool free_place(uint32_t place, uint64_t claim)
+{
+    kin__session *s = kin__my.session;
+    kin__and64(&s->sleeping[place / 64], ~((uint64_t)1 << (place % 64)));
+    return kin__cas64(&s->threads[place].claim, &claim, ((claim >> 32) + 1) << 32);
+}
+
+static void thread_ended(void *value)
+{
+    (void)value;
+    uint64_t me = kin__me;
+    kin__me = 0;
+    if (me == 0 || kin__my.session == NULL)
+        return;
+    uint32_t place = kin__owner_place(me);
+    os_park_leave(place, kin__owner_generation(me));
+    uint64_t claim = kin__load64(&kin__my.session->threads[place].claim);
+    if (claim >> 32 != me >> 32)
+        return;
+    if (free_place(place, claim))
+        kin__wake_waiting_for(me); /* whoever waits for a lock this thread took with it looks again */
+}
+
+kin_err kin__threads_begin(void)
+{
+    return os_thread_on_end(thread_ended);
+}
+
+void kin__threads_reset(void)
+{
+    kin__me = 0;
+    os_thread_set(NULL);
+}
+
+void kin__threads_sweep(kin__pid process)
+{
+    kin__session *s = kin__my.session;
+    uint32_t half = process_half(process);
+    uint32_t used = kin__load32(&s->threads_used);
+    for (uint32_t i = 0; i < used && i < KIN__THREADS; i++) {
+        uint64_t claim = kin__load64(&s->threads[i].claim);
+        if ((uint32_t)claim == half)
+            free_place(i, claim);
+    }
+}
