@@ -1,7 +1,8 @@
 /* Two processes add the numbers from 1 to 1000, half of them each.
  *
- * What to learn: a child has what it was passed, here the bounds of its half and the value for the sum. It keeps its part
- * to itself until it is complete and adds it to the shared value once: little is shared, so little is waited for.
+ * What to learn: a child has what it was passed, here the bounds of its half and the value for the sum. It
+ * keeps its part to itself until it is complete and adds it to the shared value once: little is shared, so
+ * little is waited for.
  */
 #include "must.h"
 

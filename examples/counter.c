@@ -1,7 +1,7 @@
 /* Four processes count together.
  *
- * What to learn: kin_init comes first; a child is an ordinary function; kin_value_add loses no update, so four children
- * that add 1 five times each make 20; and every call that can fail answers with a kin_err.
+ * What to learn: kin_init comes first; a child is an ordinary function; kin_value_add loses no update, so
+ * four children that add 1 five times each make 20; and every call that can fail answers with a kin_err.
  */
 #include <kin.h>
 #include <stdio.h>
@@ -41,18 +41,21 @@ int main(int argc, char **argv)
         if (kin_process_start(&children[i], count_up, KIN_ARGS(counter, TIMES), NULL) != KIN_OK)
             return complain("start a child"); /* the ones already started are joined at exit */
 
-    int failed = 0;
+    bool failed = false;
     for (int i = 0; i < CHILDREN; i++) {
-        int code;
+        int code = 0;
         if (kin_process_join(children[i], KIN_FOREVER) != KIN_OK ||
-            kin_process_exit_code(children[i], &code) != KIN_OK)
-            failed += complain("join a child");
-        else if (code != 0)
-            failed += fprintf(stderr, "%s ended with %d\n", kin_process_name(children[i]), code) > 0;
+            kin_process_exit_code(children[i], &code) != KIN_OK) {
+            complain("join a child");
+            failed = true;
+        } else if (code != 0) {
+            fprintf(stderr, "%s ended with %d\n", kin_process_name(children[i]), code);
+            failed = true;
+        }
         kin_process_close(children[i]);
     }
 
     printf("%lld\n", (long long)kin_value_get_i64(counter));
     kin_value_close(counter);
-    return failed != 0;
+    return failed ? 1 : 0;
 }

@@ -1,8 +1,8 @@
 /* A global that the parent sets is not set in its children.
  *
- * What to learn: a child has what it was passed, and nothing else. It begins with the state that the program had at
- * kin_init: what was set before is there (every process ran that far), what was set later is not. So it is on every system
- * and under every start method; what a child needs to know is an argument.
+ * What to learn: a child has what it was passed, and nothing else. It begins with the state that the
+ * program had at kin_init: what was set before is there (every process ran that far), what was set later is
+ * not. So it is on every system and under every start method; what a child needs to know is an argument.
  */
 #include "must.h"
 

@@ -1,8 +1,8 @@
 /* A struct of the program's own in shared memory, with locks in it.
  *
- * What to learn: a kin_segment is memory that processes share; what is in it is up to the program. A kin_lock is a plain struct
- * that may be a member, as many of them as wanted: here each account has its own, and processes wait for each other only
- * when they want the same account.
+ * What to learn: a kin_segment is memory that processes share; what is in it is up to the program. A
+ * kin_lock is a plain struct that may be a member, as many of them as wanted: here each account has its
+ * own, and processes wait for each other only when they want the same account.
  */
 #include "must.h"
 
@@ -45,7 +45,7 @@ int main(int argc, char **argv)
     must(kin_segment_create(&segment, sizeof(struct bank)), "create a segment"); /* all zero */
     struct bank *bank = kin_segment_data(segment);
     for (int i = 0; i < ACCOUNTS; i++)
-        must(kin_lock_init(&bank->accounts[i].lock, NULL), "make a lock"); /* before anybody else has the segment */
+        must(kin_lock_init(&bank->accounts[i].lock, NULL), "make a lock"); /* before others have it */
 
     kin_process *children[CHILDREN];
     for (int i = 0; i < CHILDREN; i++)

@@ -1,7 +1,7 @@
 /* An open file is passed to a child, which writes into it.
  *
- * What to learn: a child has none of its parent's open files, except those it was passed. The child's stream and the parent's
- * share one position in the file, so the child goes on where the parent stopped.
+ * What to learn: a child has none of its parent's open files, except those it was passed. The child's
+ * stream and the parent's share one position in the file, so the child goes on where the parent stopped.
  */
 #include "must.h"
 

@@ -1,8 +1,9 @@
 /* Some tasks of a map fail, and one kills its worker. The others never notice.
  *
- * What to learn: a task fails by returning a number other than 0; kin_task_fail adds a message. A worker that dies costs the
- * one task it was running, and another takes its place. The map says that there were failures (KIN_ETASK), and which; the
- * results of all other tasks are there, and those that failed are left as they were.
+ * What to learn: a task fails by returning a number other than 0; kin_task_fail adds a message. A worker
+ * that dies costs the one task it was running, and another takes its place. The map says that there were
+ * failures (KIN_ETASK), and which; the results of all other tasks are there, and those that failed are left
+ * as they were.
  */
 #include "must.h"
 
@@ -36,7 +37,7 @@ int main(int argc, char **argv)
     kin_task_error errors[COUNT];
     size_t failed = 0;
     kin_map_options options = {.errors = errors, .errors_max = COUNT, .failed = &failed};
-    kin_err error = kin_pool_map(pool, halve, numbers, sizeof numbers[0], halves, sizeof halves[0], COUNT, &options);
+    kin_err error = kin_pool_map(pool, halve, numbers, sizeof(int), halves, sizeof(int), COUNT, &options);
     if (error != KIN_ETASK)
         must(error, "map");
     kin_pool_close(pool);
@@ -45,7 +46,7 @@ int main(int argc, char **argv)
         printf("%d -> %d\n", numbers[i], halves[i]);
     printf("%d of %d failed\n", (int)failed, COUNT);
     for (size_t i = 0; i < failed; i++)
-        if (errors[i].died) /* its message says who died of what; the name of the worker depends on who was faster */
+        if (errors[i].died) /* errors[i].message says who, and of what */
             printf("task %d: its worker died\n", (int)errors[i].index);
         else
             printf("task %d: %d, %s\n", (int)errors[i].index, errors[i].code, errors[i].message);

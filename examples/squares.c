@@ -1,7 +1,7 @@
 /* A pool of four workers squares the numbers from 0 to 9.
  *
- * What to learn: kin_pool_map calls one function for every item of an array, on all workers at once, and gives the results in
- * order, whichever worker computed them.
+ * What to learn: kin_pool_map calls one function for every item of an array, on all workers at once, and
+ * gives the results in order, whichever worker computed them.
  */
 #include "must.h"
 
@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 
     kin_pool *pool;
     must(kin_pool_create(&pool, &(kin_pool_options){.workers = 4}), "create a pool");
-    must(kin_pool_map(pool, square, numbers, sizeof numbers[0], squares, sizeof squares[0], COUNT, NULL), "square");
+    must(kin_pool_map(pool, square, numbers, sizeof(int), squares, sizeof(int), COUNT, NULL), "square");
     kin_pool_close(pool);
 
     for (int i = 0; i < COUNT; i++)

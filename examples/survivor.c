@@ -1,7 +1,8 @@
 /* A child dies in the middle of a change, holding the lock; the parent puts things right and goes on.
  *
- * What to learn: a lock is never lost with its owner. The next to take it gets KIN_EOWNERDEAD: the lock is held as with
- * KIN_OK, and what it protects may be half changed. Only the program knows what is right, so it looks, and repairs.
+ * What to learn: a lock is never lost with its owner. The next to take it gets KIN_EOWNERDEAD: the lock is
+ * held as with KIN_OK, and what it protects may be half changed. Only the program knows what is right, so
+ * it looks, and repairs.
  */
 #include "must.h"
 

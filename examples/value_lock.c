@@ -1,7 +1,8 @@
 /* Ten processes change a number in steps that must not be mixed: read it, compute, write it back.
  *
- * What to learn: each step of a value is atomic, but three of them in a row are not: another process may write between the
- * read and the write, and its work is lost. The lock that comes with every value makes them one.
+ * What to learn: each step of a value is atomic, but three of them in a row are not: another process may
+ * write between the read and the write, and its work is lost. The lock that comes with every value makes
+ * them one.
  */
 #include "must.h"
 
