@@ -1,0 +1,190 @@
+#!/usr/bin/env bash
+# Builds kin and its peers with the same optimisation, runs them in one run, interleaved, and writes the figures and
+# their ratios as markdown. Linux only. Run it on a machine that does nothing else.
+#
+#     bench/run.sh [--rounds N] [--quick] [--out FILE] [--build DIR] [group...]
+#
+#     --rounds N   how often every subject runs (default 7); in each round all subjects of a group run once, in turn
+#     --quick      3 rounds, fewer repeats and no 4 GB parent: to see that everything works, not for figures
+#     --out FILE   writes the report there too; it always goes to standard output
+#     --build DIR  where to build (default build/bench)
+#     groups       start lock map crunch (default: all)
+#
+# A subject that fails or gives a wrong result is named in the report, and the exit code is then 1.
+set -u -o pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+command_line="bench/run.sh${*:+ $*}"
+rounds='' quick=0 out='' build=$root/build/bench groups=()
+all_groups=(start lock map crunch)
+
+die()
+{
+    echo "bench: $*" >&2
+    exit 2
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --rounds) [ $# -gt 1 ] || die "--rounds needs a number"; rounds=$2; shift ;;
+    --out) [ $# -gt 1 ] || die "--out needs a file"; out=$2; shift ;;
+    --build) [ $# -gt 1 ] || die "--build needs a directory"; build=$2; shift ;;
+    --quick) quick=1 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    start | lock | map | crunch) groups+=("$1") ;;
+    *) die "unknown option or group: $1" ;;
+    esac
+    shift
+done
+[ ${#groups[@]} -gt 0 ] || groups=("${all_groups[@]}")
+if [ $quick = 1 ]; then
+    rounds=${rounds:-3} start_n=50 python_start_n=5 lock_n=1000000 repeats=2 sizes=(0 100 1000)
+else
+    rounds=${rounds:-7} start_n=200 python_start_n=20 lock_n=10000000 repeats=20 sizes=(0 100 1000 4000)
+fi
+[[ $rounds =~ ^[1-9][0-9]{0,2}$ ]] || die "--rounds takes a number from 1 to 999"
+workers=2
+
+cc=${CC:-gcc}
+python=${PYTHON:-python3}
+flags=(-O2 -std=c11 -Wall -Wextra)
+
+build_kin()
+{
+    cmake -S "$root" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O2 -DNDEBUG" \
+        -DCMAKE_C_COMPILER="$cc" -DKIN_BENCH=ON -DKIN_EXAMPLES=ON -DKIN_TESTS=OFF || return
+    cmake --build "$build" -j "$(nproc)"
+}
+
+build_peers()
+{
+    local p=$root/bench/peers to=$build/peers
+    mkdir -p "$to" || return
+    "$cc" "${flags[@]}" "$p/start.c" -o "$to/start" || return
+    "$cc" "${flags[@]}" -static "$p/true.c" -o "$to/true" || return
+    "$cc" "${flags[@]}" "$p/lock.c" -o "$to/lock" -pthread || return
+    "$cc" "${flags[@]}" -fopenmp "$p/map.c" -o "$to/map" || return
+    "$cc" "${flags[@]}" "$p/work.c" -o "$to/work" || return
+    "$cc" "${flags[@]}" -shared -fPIC "$p/work.c" -o "$to/libwork.so" || return
+    "$cc" "${flags[@]}" "$p/wall.c" -o "$to/wall"
+}
+
+# Runs one subject; its line, with the round before it, goes to the raw file.
+run()
+{
+    local line
+    if line=$(timeout 180 "$@" 2>"$results/error"); then
+        echo "$round $line" | tee -a "$results/raw" >&2
+    else
+        echo "$round: $(basename "$1") ${*:2}: $(tail -1 "$results/error")" | sed "s|$root/||g" |
+            tee -a "$results/failed" >&2
+    fi
+}
+
+# One round of a group: its subjects, one after another.
+run_group()
+{
+    local kin=$build/bench peers=$build/peers py=$root/bench/peers n r mb who
+    case $1 in
+    start)
+        for mb in "${sizes[@]}"; do
+            run "$kin/bench_start" fork "$mb" "$start_n"
+            run "$peers/start" fork "$mb" "$start_n"
+            run "$peers/start" posix_spawn "$mb" "$start_n" "$peers/true"
+            run "$kin/bench_start" spawn "$mb" "$start_n"
+            [ "$mb" -gt 100 ] || run "$python" "$py/start.py" fork "$mb" "$python_start_n"
+            [ "$mb" -gt 0 ] || run "$python" "$py/start.py" forkserver "$mb" "$python_start_n"
+            [ "$mb" -gt 0 ] || run "$python" "$py/start.py" spawn "$mb" "$python_start_n"
+        done
+        ;;
+    lock)
+        run "$kin/bench_lock" "$lock_n"
+        for who in normal adaptive robust semaphore; do
+            run "$peers/lock" "$who" "$lock_n"
+        done
+        ;;
+    map)
+        n=1000000 r=$repeats
+        run "$kin/bench_map" default $n "$r" $workers 0
+        for who in libgomp libgomp-static one; do
+            run "$peers/map" "$who" default $n "$r" 0
+        done
+        run "$python" "$py/map.py" default $n 2 $workers 0 "$peers/libwork.so"
+        n=200000
+        run "$kin/bench_map" chunk1 $n "$r" $workers 0
+        for who in libgomp one; do
+            run "$peers/map" "$who" chunk1 $n "$r" 0
+        done
+        run "$python" "$py/map.py" chunk1 20000 1 $workers 0 "$peers/libwork.so"
+        n=2000 r=3
+        run "$kin/bench_map" 100us $n $r $workers "$work"
+        for who in two libgomp one; do
+            run "$peers/map" "$who" 100us $n $r "$work"
+        done
+        run "$python" "$py/map.py" 100us $n 2 $workers "$work" "$peers/libwork.so"
+        run "$python" "$py/map.py" 100us $n 2 $workers "$work" "$peers/libwork.so" 1
+        ;;
+    crunch)
+        for who in 1 $workers; do
+            run "$peers/wall" crunch "workers-$who" built-in "$build/examples/crunch" --workers "$who"
+        done
+        ;;
+    esac
+}
+
+# Processor time taken by other guests of the host, and all processor time, in ticks.
+stolen()
+{
+    awk '$1 == "cpu" { t = 0; for (i = 2; i <= 9; i++) t += $i; print $9, t }' /proc/stat
+}
+
+about_machine()
+{
+    local commit
+    commit=$(git -C "$root" describe --always --dirty 2>/dev/null || echo "not a checkout")
+    echo "command=$command_line"
+    echo "date=$(date -u '+%Y-%m-%d %H:%M UTC')"
+    echo "rounds=$rounds"
+    echo "quick=$quick"
+    echo "work=$work"
+    echo "kin=$(sed -n 's/#define KIN_VERSION_[A-Z]* //p' "$root/include/kin/base.h" | paste -sd.) ($commit), -O2"
+    echo "cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
+    echo "cores=$(nproc)"
+    echo "memory=$(awk '/^MemTotal/ { printf "%.1f GB", $2 / 1048576 }' /proc/meminfo)"
+    echo "kernel=$(uname -sr)"
+    echo "virtual=$(systemd-detect-virt 2>/dev/null || sed -n 's/^flags.* hypervisor .*/yes/p' /proc/cpuinfo | head -1)"
+    echo "hugepages=$(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null)"
+    echo "gcc=$("$cc" -dumpfullversion)"
+    echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
+    echo "libgomp=$(readlink -f "$("$cc" -print-file-name=libgomp.so)" | sed 's/.*libgomp/libgomp/')"
+    echo "python=$("$python" -V 2>&1)"
+    echo "load=$(cut -d' ' -f1-3 /proc/loadavg)"
+}
+
+mkdir -p "$build" || die "cannot write to $build"
+if ! build_kin >"$build/bench.log" 2>&1; then
+    tail -30 "$build/bench.log" >&2
+    die "kin does not build"
+fi
+build_peers || die "a peer does not build"
+results=$build/results
+rm -rf "$results"
+mkdir -p "$results"
+: >"$results/raw"
+: >"$results/failed"
+work=$("$build/peers/work") || die "calibration failed"
+about_machine >"$results/about"
+read -r stolen0 ticks0 < <(stolen)
+for group in "${groups[@]}"; do
+    for ((round = 1; round <= rounds; round++)); do
+        run_group "$group"
+    done
+done
+read -r stolen1 ticks1 < <(stolen)
+awk -v s=$((stolen1 - stolen0)) -v t=$((ticks1 - ticks0)) 'BEGIN { printf "stolen=%.2f %%\n", t ? 100 * s / t : 0 }' \
+    >>"$results/about"
+
+"$python" "$root/bench/report.py" "$results" >"$results/report.md" || die "the report could not be made"
+cat "$results/report.md"
+[ -z "$out" ] || cp "$results/report.md" "$out" || die "cannot write $out"
+[ ! -s "$results/failed" ]
