@@ -44,7 +44,8 @@ PARAMETERS = {
     "chunk1": "trivial, chunk 1",
     "100us": "100 µs task",
     "pair": "",
-    "built-in": "built-in input",
+    "program": "whole program",
+    "pool": "the pool alone",
 }
 # What the others of a group are compared with.
 REFERENCE = {"start": "kin-fork", "lock": "kin", "map": "kin", "crunch": "workers-2"}
@@ -68,7 +69,9 @@ NOTES = {
            "shared memory; threads need no copies, Python's objects are pickled. The 100 µs task is a fixed chain of "
            "multiplications, the same machine code for every subject, Python's included (by ctypes). Every result is "
            "checked.",
-    "crunch": "`examples/crunch` from its start to its end, so the start of the workers is included.",
+    "crunch": "`examples/crunch --quiet` on {rows} rows of its built-in input. The whole program makes its input and writes "
+              "its output in one process; the pool alone is from `kin_pool_create` to the last result, in its own words. "
+              "Per second: rows.",
 }
 
 
@@ -84,15 +87,17 @@ def read_raw(path):
 
 
 def figure(x):
-    """Three significant digits, no exponent, thousands apart."""
+    """Three significant digits, no exponent: 0.0123, 1.23, 123, 12 300, 1.23 M."""
+    if x >= 1e6:
+        return f"{x / 1e6:.3g} M" if x < 1e9 else f"{x / 1e6:.0f} M"
     if x >= 1000:
-        digits = len(str(int(x))) - 3
-        return f"{round(x, -digits):,.0f}".replace(",", " ")
-    return f"{x:.1f}" if x >= 100 else f"{x:.3g}" if x >= 0.001 else f"{x:.1e}"
+        return f"{round(x, 3 - len(str(int(x)))):,.0f}".replace(",", " ")
+    return f"{x:.1f}" if x >= 100 else f"{x:.3g}"
 
 
-def per_second(value, unit):
-    return {"us": 1e6, "ns": 1e9, "ns/item": 1e9, "s": 1.0}[unit] / value
+def per_second(value, unit, about):
+    each = {"us": 1e6, "ns": 1e9, "ns/item": 1e9, "s": float(about["rows"])}
+    return each[unit] / value
 
 
 def span(values, shape=figure):
@@ -100,7 +105,7 @@ def span(values, shape=figure):
 
 
 def ratio(x):
-    return f"{x:.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}"
+    return f"{x:.0f}" if x >= 100 else f"{x:.1f}" if x >= 10 else f"{x:.2f}" if x >= 0.1 else f"{x:.2g}"
 
 
 def compare(above, below):
@@ -133,10 +138,10 @@ def goals(data):
     print("\nRatios are of medians; *single rounds* is the smallest and the largest ratio of one round.\n")
 
 
-def group_table(data, units, group):
+def group_table(data, units, group, about):
     unit = units[group]
     short = "µs" if unit == "us" else unit
-    print(f"## {TITLES[group]}\n\n{NOTES[group]}\n")
+    print(f"## {TITLES[group]}\n\n{NOTES[group].format(**about)}\n")
     reference = REFERENCE[group]
     print(f"| | subject | median, {short} | min – max | per second | time / {NAMES[reference]} | single rounds |")
     print("|---|---|---|---|---|---|---|")
@@ -145,12 +150,12 @@ def group_table(data, units, group):
             continue
         for subject, values in subjects.items():
             median, shown = statistics.median(values.values()), PARAMETERS.get(parameter, parameter.replace("MB", " MB"))
-            against = "| |"
+            against = "| 1 | |"
             if subject != reference and reference in subjects:
                 r, rounds = compare(values, subjects[reference])
                 against = f"| {ratio(r)} | {span(rounds, ratio)} |"
             print(f"| {shown} | {NAMES.get(subject, subject)} | {figure(median)} | {span(values.values())} "
-                  f"| {figure(per_second(median, unit))} {against}")
+                  f"| {figure(per_second(median, unit, about))} {against}")
     print()
 
 
@@ -181,7 +186,7 @@ def main():
     head(about)
     goals(data)
     for group in units:
-        group_table(data, units, group)
+        group_table(data, units, group, about)
     with open(os.path.join(directory, "failed"), encoding="utf-8") as lines:
         failed = lines.read().splitlines()
     if failed:

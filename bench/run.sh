@@ -38,12 +38,13 @@ while [ $# -gt 0 ]; do
 done
 [ ${#groups[@]} -gt 0 ] || groups=("${all_groups[@]}")
 if [ $quick = 1 ]; then
-    rounds=${rounds:-3} start_n=50 python_start_n=5 lock_n=1000000 repeats=2 sizes=(0 100 1000)
+    rounds=${rounds:-3} start_n=50 python_start_n=5 lock_n=1000000 repeats=2 sizes=(0 100 1000) rows=30000
 else
-    rounds=${rounds:-7} start_n=200 python_start_n=20 lock_n=10000000 repeats=20 sizes=(0 100 1000 4000)
+    rounds=${rounds:-7} start_n=200 python_start_n=20 lock_n=10000000 repeats=20 sizes=(0 100 1000 4000) rows=300000
 fi
 [[ $rounds =~ ^[1-9][0-9]{0,2}$ ]] || die "--rounds takes a number from 1 to 999"
 workers=2
+load=$(cut -d' ' -f1-3 /proc/loadavg) # before the build adds to it
 
 cc=${CC:-gcc}
 python=${PYTHON:-python3}
@@ -126,7 +127,12 @@ run_group()
         ;;
     crunch)
         for who in 1 $workers; do
-            run "$peers/wall" crunch "workers-$who" built-in "$build/examples/crunch" --workers "$who"
+            run "$peers/wall" crunch "workers-$who" program "$build/examples/crunch" --quiet --rows "$rows" \
+                --workers "$who"
+            # What it says itself of the part that is the pool's: "crunch: N rows, … s, R rows/s, …" on stderr.
+            sed -n "s|^crunch: \([0-9]*\) rows,.* \([0-9]*\) rows/s.*|\1 \2|p" "$results/error" |
+                awk -v head="$round crunch workers-$who pool" '$2 { printf "%s %.6g s\n", head, $1 / $2 }' |
+                tee -a "$results/raw" >&2
         done
         ;;
     esac
@@ -146,19 +152,19 @@ about_machine()
     echo "date=$(date -u '+%Y-%m-%d %H:%M UTC')"
     echo "rounds=$rounds"
     echo "quick=$quick"
-    echo "work=$work"
+    echo "rows=$rows"
     echo "kin=$(sed -n 's/#define KIN_VERSION_[A-Z]* //p' "$root/include/kin/base.h" | paste -sd.) ($commit), -O2"
     echo "cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
     echo "cores=$(nproc)"
     echo "memory=$(awk '/^MemTotal/ { printf "%.1f GB", $2 / 1048576 }' /proc/meminfo)"
     echo "kernel=$(uname -sr)"
-    echo "virtual=$(systemd-detect-virt 2>/dev/null || sed -n 's/^flags.* hypervisor .*/yes/p' /proc/cpuinfo | head -1)"
+    echo "virtual=$(systemd-detect-virt --vm 2>/dev/null || sed -n 's/^flags.* hypervisor .*/yes/p' /proc/cpuinfo | head -1)"
     echo "hugepages=$(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null)"
     echo "gcc=$("$cc" -dumpfullversion)"
     echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"
     echo "libgomp=$(readlink -f "$("$cc" -print-file-name=libgomp.so)" | sed 's/.*libgomp/libgomp/')"
     echo "python=$("$python" -V 2>&1)"
-    echo "load=$(cut -d' ' -f1-3 /proc/loadavg)"
+    echo "load=$load"
 }
 
 mkdir -p "$build" || die "cannot write to $build"
