@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+# Builds and tests kin on everything this machine can run. Installs what is missing (ci/setup.sh), works below build/ only.
+#
+#     ci/test.sh              all stages
+#     ci/test.sh STAGE…       these: see the list below
+#
+# One line for each stage, its log in build/ci/<stage>.log; a stage that fails does not stop the others. The last line is
+# "N passed, N failed, N skipped": tests, over all stages. Ends with 0 only if nothing failed.
+set -u
+. "$(dirname "$0")/common.sh"
+cd "$root" || exit 1
+
+all_stages=(linux-gcc linux-clang-asan-ubsan linux-tsan windows-wine aarch64-qemu consumer format)
+logs=$root/build/ci
+NOT_HERE=77 # what a stage returns that this machine cannot run, having said why
+
+# ---- building and running --------------------------------------------------------------------------------------------
+
+# build_and_test NAME CTEST-OPTIONS -- CMAKE-OPTIONS
+build_and_test() {
+    local name=$1 ctest_options=()
+    shift
+    while [ "$1" != -- ]; do
+        ctest_options+=("$1")
+        shift
+    done
+    shift
+    local build=$root/build/$name
+    cmake -S "$root" -B "$build" -G Ninja -DKIN_WERROR=ON -DKIN_TESTS=ON "$@" &&
+        cmake --build "$build" -j "$jobs" &&
+        ctest --test-dir "$build" -j2 --output-on-failure --no-tests=error ${ctest_options[@]+"${ctest_options[@]}"}
+}
+
+stage_linux_gcc() {
+    build_and_test linux-gcc -- -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKIN_BENCH=ON \
+        -DKIN_TEST_TIMEOUT_SCALE=2
+}
+
+# Children that crash on purpose must die of the signal itself, so the sanitizers leave those alone.
+signals=handle_segv=0:handle_sigbus=0:handle_abort=0:handle_sigfpe=0:handle_sigill=0
+
+stage_linux_clang_asan_ubsan() {
+    local -x ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1:$signals
+    local -x UBSAN_OPTIONS=print_stacktrace=1:$signals
+    build_and_test linux-clang-asan-ubsan -- -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
+        -DKIN_SANITIZE=address,undefined -DKIN_TEST_TIMEOUT_SCALE=5
+}
+
+# ThreadSanitizer sees one process only: the tests that run kin's shared structures from several threads of one.
+stage_linux_tsan() {
+    local -x TSAN_OPTIONS=die_after_fork=0:second_deadlock_stack=1:$signals
+    build_and_test linux-tsan -L threads -- -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+        -DKIN_SANITIZE=thread -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=10
+}
+
+stage_windows_wine() {
+    "$root/ci/deps.sh" windows && wine_start &&
+        build_and_test windows-wine -- --toolchain "$root/cmake/toolchains/mingw-w64-x86_64.cmake" \
+            -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH="$root/build/deps/windows" -DKIN_TEST_TIMEOUT_SCALE=10
+}
+
+stage_aarch64_qemu() {
+    # qemu's user mode cannot start a program of the foreign kind anew unless the kernel knows how (binfmt_misc).
+    local methods=fork
+    [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] && methods='fork;spawn'
+    [ "$methods" = fork ] && say "start method spawn is not tested: no binfmt_misc entry for arm64 programs"
+    local -x QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+    "$root/ci/deps.sh" aarch64 &&
+        build_and_test aarch64-qemu -- --toolchain "$root/cmake/toolchains/aarch64-linux-gnu.cmake" \
+            -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH="$root/build/deps/aarch64" \
+            -DKIN_TEST_START_METHODS="$methods" -DKIN_TEST_TIMEOUT_SCALE=10
+}
+
+# kin as its users get it: installed, packaged, included.
+stage_consumer() {
+    "$root/ci/deps.sh" windows && wine_start && "$root/tests/consumer/run.sh" "$root/build/consumer"
+}
+
+# Another release of clang-format lays some things out differently: it warns and does not fail.
+stage_format() {
+    have clang-format || {
+        say "clang-format is not installed"
+        return $NOT_HERE
+    }
+    if clang-format --dry-run --Werror include/*.h include/kin/*.h $(find src tests examples bench -name '*.[ch]'); then
+        say "format: clean"
+    else
+        say "format: see above; not counted as a failure"
+        format_differs=1
+    fi
+}
+
+# ---- Wine ------------------------------------------------------------------------------------------------------------
+
+wine_started=
+wineserver=wineserver
+have wineserver || wineserver=/usr/lib/wine/wineserver
+
+# A Windows of our own. It is started and warmed up before the tests: its services keep the pipes of whoever starts them
+# open, and ctest would wait for those.
+wine_start() {
+    [ -n "$wine_started" ] && return 0
+    local wine=/usr/lib/wine/wine64
+    [ -x $wine ] || wine=$(command -v wine64 || command -v wine) || {
+        say "Wine is not installed"
+        return 1
+    }
+    export WINEPREFIX=$root/build/wine WINEDEBUG=-all DISPLAY= WINEDLLOVERRIDES="winedbg.exe=d;mscoree=d;mshtml=d"
+    mkdir -p "$WINEPREFIX"
+    "$wineserver" -p >/dev/null 2>&1 </dev/null
+    timeout 180 "$wine" cmd /c exit >/dev/null 2>&1 </dev/null || {
+        say "Wine does not start: $wine cmd /c exit"
+        return 1
+    }
+    wine_started=yes
+}
+
+wine_stop() {
+    [ -d "$root/build/wine" ] && have "$wineserver" && WINEPREFIX=$root/build/wine "$wineserver" -k >/dev/null 2>&1
+    return 0
+}
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+# Counts results in a log of ctest or of tests/consumer/run.sh: prints "passed failed skipped".
+count() {
+    awk '
+        /^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: / {
+            if (/\*\*\*(Skipped|Not Run \(Disabled\))/) skipped++
+            else if (/ Passed +[0-9.]+ sec/) passed++
+            else failed++
+        }
+        /^PASS / { passed++ }
+        /^FAIL / { failed++ }
+        /^SKIP / { skipped++ }
+        END { print passed + 0, failed + 0, skipped + 0 }' "$1"
+}
+
+passed=0
+failed=0
+skipped=0
+run_stage() {
+    local stage=$1 log=$logs/$1.log begin=$SECONDS result counts
+    "stage_${stage//-/_}" >"$log" 2>&1 </dev/null
+    result=$?
+    read -r -a counts < <(count "$log")
+    if [ $result -eq $NOT_HERE ]; then
+        printf 'SKIP  %-24s %s\n' "$stage" "$(tail -n 1 "$log")"
+        return
+    fi
+    # A stage that breaks before or beside its tests is a failure too.
+    [ $result -ne 0 ] && [ "${counts[1]}" -eq 0 ] && counts[1]=1
+    passed=$((passed + counts[0]))
+    failed=$((failed + counts[1]))
+    skipped=$((skipped + counts[2]))
+    local verdict=PASS note=
+    [ $result -ne 0 ] || [ "${counts[1]}" -gt 0 ] && verdict=FAIL
+    [ "${counts[2]}" -gt 0 ] && note=", ${counts[2]} skipped"
+    [ $verdict = PASS ] && [ -n "${format_differs:-}" ] && [ "$stage" = format ] && verdict=WARN
+    printf '%s  %-24s %4d s   %d passed, %d failed%s\n' $verdict "$stage" $((SECONDS - begin)) "${counts[0]}" "${counts[1]}" \
+        "$note"
+    if [ $verdict = FAIL ]; then
+        say "---- the end of ${log#"$root"/}:"
+        tail -n 60 "$log"
+        say "----"
+    fi
+}
+
+stages=("$@")
+[ $# -eq 0 ] && stages=("${all_stages[@]}")
+for stage in "${stages[@]}"; do
+    [[ " ${all_stages[*]} " == *" $stage "* ]] || die "no stage '$stage'; there are: ${all_stages[*]}"
+done
+
+mkdir -p "$logs" || die "cannot write to $logs"
+if ! "$root/ci/setup.sh" test >"$logs/setup.log" 2>&1; then
+    say "FAIL  setup: see ${logs#"$root"/}/setup.log; going on with what is there"
+    tail -n 20 "$logs/setup.log"
+    failed=1
+fi
+trap wine_stop EXIT
+for stage in "${stages[@]}"; do
+    # In this shell: wine_start tells the stages that follow.
+    run_stage "$stage"
+done
+
+say "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ]

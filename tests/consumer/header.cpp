@@ -1,0 +1,35 @@
+// The headers in C++17: they compile, KIN_ARGS and kin_unpack choose the right types, and a raw pointer is refused.
+#include <kin.h>
+
+#include <type_traits>
+#include <utility>
+
+struct config {
+    int width;
+    double scale;
+};
+
+int target(kin_args *args)
+{
+    kin_value *value = nullptr;
+    int64_t times = 0;
+    const char *name = nullptr;
+    config c{};
+    double ratio = 0;
+    bool flag = false;
+    kin_view bytes{};
+    FILE *file = nullptr;
+    return kin_unpack(args, &value, &times, &name, kin_struct_out(c), &ratio, &flag, &bytes, &file);
+}
+
+kin_err start(kin_process **process, kin_value *value, FILE *file)
+{
+    config c{3, 0.5};
+    return kin_process_start(process, target,
+                             KIN_ARGS(value, 5, "name", kin_struct(c), 0.25, true, kin_bytes("abc", 3), file), nullptr);
+}
+
+template <typename T, typename = void> struct crosses : std::false_type {};
+template <typename T> struct crosses<T, std::void_t<decltype(kin__any(std::declval<T>()))>> : std::true_type {};
+static_assert(crosses<int>::value && crosses<const char *>::value && crosses<kin_lock *>::value, "these cross");
+static_assert(!crosses<config *>::value && !crosses<void *>::value, "raw pointers do not");
