@@ -36,7 +36,7 @@ static const char usage[] =
     "  --output FILE   rows of id,range,height,time: text, m, m, s; - is standard output (default)\n"
     "  --workers N     processes that compute, 1 to 1024 (default: one for each core)\n"
     "  --rows N        size of the built-in input (default: 300000)\n"
-    "  --quiet         no progress bar\n"
+    "  --quiet         no progress bar, and no comparison with one process\n"
     "  --help          this text\n"
     "\n"
     "A row that is malformed or cannot be computed is reported with its line number, and left out.\n"
@@ -214,7 +214,7 @@ static bool write_landings(FILE *file, const struct table *table, const struct l
 static kin_err crunch(const struct table *table, struct landing *landings, const struct options *options,
                       size_t *failed)
 {
-    double single = rate_of_one_process(table);
+    double single = options->quiet ? 0 : rate_of_one_process(table);
     size_t errors_max = table->shot_count < MOST_ERRORS ? table->shot_count : MOST_ERRORS, errors_found = 0;
     kin_task_error *errors = calloc(errors_max + 1, sizeof *errors);
     if (!errors)
