@@ -304,7 +304,7 @@ int main(int argc, char **argv)
     if (!load(&table, &options))
         return NOTHING_DONE;
 
-    /* Before the work, so that a wrong name is told now; after reading, so that it may be the input's. */
+    /* Opened before the work, so that a wrong name is told now; after reading, as it may be the input's. */
     bool to_file = strcmp(options.output, "-") != 0;
     const char *output_name = to_file ? options.output : "standard output";
     errno = 0;
