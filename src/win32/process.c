@@ -1,0 +1,224 @@
+/* Processes: who they are, ending them, and hearing of their end. A process is named by its id and the time it was created, which
+ * the system keeps for as long as any handle to it is open; a handle therefore never comes to mean another process. Ends are heard
+ * through a thread pool of kin's own, which has no limit of 63 and cannot be kept busy by the program's work. What is
+ * reported must never come before the last thread of the process is gone: a process is signalled only then. */
+#include "win.h"
+
+/* How a process that kin ended is told from one that returned a number. */
+#define CODE_KILLED 0xE0004B09u
+#define CODE_ASKED 0xE0004B0Fu
+
+#define PROCESS_ACCESS (PROCESS_TERMINATE | PROCESS_QUERY_LIMITED_INFORMATION | SYNCHRONIZE)
+
+/* How long a process that is on its way out, so that it cannot be ended any more, is given to be gone. */
+#define LEAVING_MS 2000
+
+int64_t os_process_self(void)
+{
+    return (int64_t)GetCurrentProcessId();
+}
+
+bool win_birthday(HANDLE process, uint64_t *birthday)
+{
+    FILETIME created, exited, kernel, user;
+    if (WIN_FAULT("GetProcessTimes") || !GetProcessTimes(process, &created, &exited, &kernel, &user))
+        return false;
+    *birthday = ((uint64_t)created.dwHighDateTime << 32) | created.dwLowDateTime;
+    return true;
+}
+
+uint64_t os_process_birthday(void)
+{
+    uint64_t birthday = 0;
+    return win_birthday(GetCurrentProcess(), &birthday) ? birthday : 0;
+}
+
+static bool has_ended(HANDLE process, DWORD wait_ms)
+{
+    return WaitForSingleObject(process, wait_ms) == WAIT_OBJECT_0;
+}
+
+kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process)
+{
+    if (pid <= 0 || pid > UINT32_MAX)
+        return kin__fail(KIN_ENOENT, "there is no process %lld", (long long)pid);
+    HANDLE found = WIN_FAULT("OpenProcess") ? NULL : OpenProcess(PROCESS_ACCESS, FALSE, (DWORD)pid);
+    if (found == NULL) {
+        DWORD error = GetLastError();
+        kin_err failure = win_fail(error, "OpenProcess", "cannot open process %lld", (long long)pid);
+        return error == ERROR_INVALID_PARAMETER ? kin__fail_in(KIN_ENOENT, "it has ended") : failure;
+    }
+    uint64_t began;
+    if (!win_birthday(found, &began)) {
+        DWORD error = GetLastError();
+        CloseHandle(found);
+        return win_fail(error, "GetProcessTimes", "cannot tell when process %lld began", (long long)pid);
+    }
+    /* One that has ended can still be opened while somebody holds a handle to it. That must make no difference. */
+    if (began != birthday || has_ended(found, 0)) {
+        CloseHandle(found);
+        return kin__fail(KIN_ENOENT, "process %lld has ended", (long long)pid);
+    }
+    *process = (os_handle)found;
+    return KIN_OK;
+}
+
+/* Ending a process that is ending already is refused as if it were forbidden. Its exit code is set by then; a code that
+ * happens to be STILL_ACTIVE says nothing, so the process itself is asked too. */
+static bool is_leaving(HANDLE process)
+{
+    DWORD code;
+    if (GetExitCodeProcess(process, &code) && code != STILL_ACTIVE)
+        return true;
+    return has_ended(process, LEAVING_MS);
+}
+
+kin_err os_process_end(os_handle process, bool force)
+{
+    if (win_no_handle(process)) /* -1 is this very process to the system */
+        return kin__fail(KIN_EINVAL, "cannot end a process: no handle");
+    HANDLE target = win_handle(process);
+    if (!WIN_FAULT("TerminateProcess") && TerminateProcess(target, force ? CODE_KILLED : CODE_ASKED))
+        return KIN_OK;
+    DWORD error = GetLastError();
+    if (error == ERROR_ACCESS_DENIED && is_leaving(target))
+        return KIN_OK;
+    return win_fail(error, "TerminateProcess", "cannot end process %lu", (unsigned long)GetProcessId(target));
+}
+
+/* ---- exit codes ------------------------------------------------------------------------------------------------------- */
+
+/* An end by an exception as the signal that it would have been. abort() of the C library ends with 3, as exit(3) does: it is
+ * reported as 3, and whoever knows whether the process went through exit() (portable code does) tells them apart. */
+static const struct {
+    DWORD code;
+    int status;
+} ends[] = {
+    {CODE_KILLED, -9},  {CODE_ASKED, -15},                     /* os_process_end */
+    {0xC0000005u, -11}, {0xC00000FDu, -11},                    /* access, stack  */
+    {0xC0000094u, -8},  {0xC0000095u, -8},  {0xC000008Du, -8}, /* arithmetic     */
+    {0xC000008Eu, -8},  {0xC000008Fu, -8},  {0xC0000090u, -8},
+    {0xC0000091u, -8},  {0xC0000092u, -8}, /* floating point */
+    {0xC0000093u, -8},  {0xC000001Du, -4}, /* illegal instruction */
+    {0x80000003u, -5},                     /* breakpoint */
+    {0xC000013Au, -2},                     /* Ctrl-C */
+    {0xC0000409u, -6},                     /* fail fast: abort() of newer C libraries, a damaged stack */
+};
+
+int win_status(DWORD code)
+{
+    if (code <= 255)
+        return (int)code;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (ends[i].code == code)
+            return ends[i].status;
+    return code >> 28 == 0xC ? -127 : (int)(code & 0xFF);
+}
+
+/* ---- watching --------------------------------------------------------------------------------------------------------- */
+
+typedef struct watch {
+    HANDLE process;
+    int64_t pid;
+    void (*ended)(int64_t pid, int status);
+} watch;
+
+static INIT_ONCE pool_once = INIT_ONCE_STATIC_INIT;
+static PTP_POOL pool;
+
+/* One thread, made at once so that it is there when a process ends while memory is short. */
+static BOOL CALLBACK make_pool(PINIT_ONCE once, PVOID parameter, PVOID *context)
+{
+    (void)once;
+    (void)parameter;
+    (void)context;
+    pool = WIN_FAULT("CreateThreadpool") ? NULL : CreateThreadpool(NULL);
+    if (pool == NULL)
+        return FALSE;
+    SetThreadpoolThreadMaximum(pool, 1);
+    if (!WIN_FAULT("SetThreadpoolThreadMinimum") && SetThreadpoolThreadMinimum(pool, 1))
+        return TRUE;
+    DWORD error = GetLastError();
+    CloseThreadpool(pool);
+    SetLastError(error);
+    return FALSE;
+}
+
+/* The handle is closed last: until then the system does not give the process's number to another. */
+static void CALLBACK process_ended(PTP_CALLBACK_INSTANCE instance, void *context, PTP_WAIT wait, TP_WAIT_RESULT result)
+{
+    (void)instance;
+    (void)result;
+    watch *w = context;
+    DWORD code;
+    w->ended(w->pid, GetExitCodeProcess(w->process, &code) ? win_status(code) : OS_STATUS_UNKNOWN);
+    CloseThreadpoolWait(wait); /* allowed here: it goes when this function has returned */
+    CloseHandle(w->process);
+    free(w);
+}
+
+static kin_err begin_watch(watch *w)
+{
+    if (!InitOnceExecuteOnce(&pool_once, make_pool, NULL, NULL))
+        return win_fail(GetLastError(), "CreateThreadpool", "cannot watch process %lld", (long long)w->pid);
+    TP_CALLBACK_ENVIRON where;
+    InitializeThreadpoolEnvironment(&where);
+    SetThreadpoolCallbackPool(&where, pool);
+    PTP_WAIT wait = WIN_FAULT("CreateThreadpoolWait") ? NULL : CreateThreadpoolWait(process_ended, w, &where);
+    DWORD error = GetLastError();
+    DestroyThreadpoolEnvironment(&where);
+    if (wait == NULL)
+        return win_fail(error, "CreateThreadpoolWait", "cannot watch process %lld", (long long)w->pid);
+    SetThreadpoolWait(wait, w->process, NULL);
+    return KIN_OK;
+}
+
+/* The handle is taken over in any case: when this fails it is closed. */
+kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t pid, int status))
+{
+    if (win_no_handle(process))
+        return kin__fail(KIN_EINVAL, "cannot watch process %lld: no handle", (long long)pid);
+    watch *w = KIN_FAULT("malloc") ? NULL : malloc(sizeof *w);
+    if (w == NULL) {
+        os_handle_close(process);
+        return kin__fail(KIN_ENOMEM, "cannot watch process %lld: no memory [malloc]", (long long)pid);
+    }
+    *w = (watch){win_handle(process), pid, ended};
+    kin_err error = begin_watch(w);
+    if (error != KIN_OK) {
+        os_handle_close(process);
+        free(w);
+    }
+    return error;
+}
+
+/* ---- this process ----------------------------------------------------------------------------------------------------- */
+
+typedef HRESULT(WINAPI *describe_thread)(HANDLE thread, PCWSTR description);
+
+/* Windows shows no name for a process but that of its file; debuggers and profilers show those of threads. */
+void os_process_set_name(const char *name)
+{
+    HMODULE kernel = GetModuleHandleW(L"kernel32.dll");
+    describe_thread describe =
+        kernel != NULL ? (describe_thread)(void (*)(void))GetProcAddress(kernel, "SetThreadDescription") : NULL;
+    wchar_t *wide = describe != NULL ? win_wide(name) : NULL;
+    if (wide != NULL)
+        (void)describe(GetCurrentThread(), wide);
+    free(wide);
+}
+
+/* ExitProcess would run the parting code of every library, under a lock that another thread may hold. */
+noreturn void os_process_exit(int code)
+{
+    TerminateProcess(GetCurrentProcess(), (UINT)code & 0xFF);
+    for (;;)
+        ExitProcess((UINT)code & 0xFF);
+}
+
+/* There is no fork. */
+kin_err os_on_fork(void (*forked)(void))
+{
+    (void)forked;
+    return KIN_OK;
+}
