@@ -4,6 +4,7 @@
  * whoever notices an end looks for orphans, processes whose keeper is dead, and watches them too. So of the living every one is watched by
  * another, whatever died before, and no death goes unseen by those who sleep. All steps may be done twice, by several at once, or by a
  * second after the first died in the middle. Time is never evidence of death: a stopped process is alive. */
+#include "error.h"
 #include "fault.h"
 #include "park.h"
 
@@ -12,7 +13,7 @@
 
 /* Whom this process watches: the generation + 1 of each place, so that nobody is watched twice. */
 static uint32_t watched[KIN__PROCESSES];
-static uint32_t keeper_watched;
+static uint32_t servers_watched; /* how many there were when we last looked */
 
 static void ended(int64_t pid, int status)
 {
@@ -43,19 +44,10 @@ static void watch(kin__pid id)
         kin__store32(&watched[place], 0); /* out of descriptors: the next death is another chance */
 }
 
-void kin__watch_keeper(void)
-{
-    if (kin__load32_relaxed(&keeper_watched) != 0 || kin__exchange32(&keeper_watched, 1) != 0)
-        return;
-    kin__pid keeper = kin__load64(&kin__my.session->info[kin__my.place].keeper);
-    if (keeper != 0)
-        watch(keeper);
-}
-
 void kin__watch_reset(void)
 {
     memset(watched, 0, sizeof watched);
-    keeper_watched = 0;
+    servers_watched = 0;
 }
 
 /* Watches all whose keeper is dead. */
@@ -74,17 +66,45 @@ static void watch_orphans(void)
     }
 }
 
-/* Ends a process that only this one's death keeps alive. By number: whoever calls is either its reaper, or the number is checked again
- * once a handle to it is open. */
-static void end_daemon(uint32_t place, uint64_t word)
+void kin__watch_keepers(void)
 {
     kin__session *s = kin__my.session;
-    os_handle process;
-    if (os_process_open(kin__word_low(word), kin__load64(&s->info[place].birthday), &process) != KIN_OK)
+    uint32_t servers = kin__load32(&s->servers);
+    if (kin__load32_relaxed(&servers_watched) == servers || kin__my.server)
         return;
-    if (kin__load64(&s->words[place]) == word)
-        (void)os_process_end(process, true);
+    kin__store32(&servers_watched, servers);
+    uint32_t used = kin__load32(&s->processes_used);
+    for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
+        if ((kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0)
+            watch(kin__pid_of(i, kin__word_generation(kin__load64(&s->words[i]))));
+    }
+    kin__pid keeper = kin__load64(&s->info[kin__my.place].keeper);
+    if (keeper == 0)
+        return;
+    if (kin__process_alive(keeper))
+        watch(keeper);
+    else
+        watch_orphans();
+}
+
+/* The number of a process is only reused after its word has left RUNNING, so a handle that was opened before the word was seen
+ * unchanged is the right one. */
+kin_err kin__process_end(kin__pid id, bool force)
+{
+    uint64_t word = kin__process_word(id);
+    uint32_t state = kin__word_state(word);
+    if (state != KIN__CLAIMED && state != KIN__RUNNING)
+        return KIN_OK;
+    os_handle process;
+    kin_err err = os_process_open(kin__word_low(word), kin__load64(&kin__my.session->info[kin__pid_place(id)].birthday), &process);
+    if (err != KIN_OK)
+        return err == KIN_ENOENT ? KIN_OK : err;
+    word = kin__process_word(id);
+    state = kin__word_state(word);
+    if (state == KIN__CLAIMED || state == KIN__RUNNING)
+        err = os_process_end(process, force);
     os_handle_close(process);
+    return err;
 }
 
 /* The children of a process that has ended: requests are withdrawn, daemons ended, statuses that nobody will ask for forgotten. */
@@ -104,7 +124,7 @@ static void settle_children(kin__pid parent)
         case KIN__CLAIMED:
         case KIN__RUNNING:
             if (kin__load64(&s->info[i].parent) == parent && (kin__load32(&s->info[i].flags) & KIN__IS_DAEMON) != 0)
-                end_daemon(i, word);
+                (void)kin__process_end(id, true);
             break;
         case KIN__DEAD:
             if (kin__load64(&s->info[i].parent) == parent)
@@ -147,6 +167,8 @@ void kin__ended(int64_t pid, int status)
         }
         if ((state != KIN__CLAIMED && state != KIN__RUNNING) || kin__word_low(word) != (uint32_t)pid)
             continue;
+        if (status == OS_ABORT_CODE && kin__load32(&s->info[i].clean) == 0)
+            status = -6; /* it did not go through exit() */
         uint64_t dying = kin__word(kin__word_generation(word), KIN__DYING, (uint32_t)status);
         kin__store32(&s->info[i].pid, (uint32_t)pid);
         if (kin__cas64(&s->words[i], &word, dying)) {
@@ -157,5 +179,6 @@ void kin__ended(int64_t pid, int status)
     if (!found)
         return;
     kin__wake_everybody();
-    watch_orphans();
+    if (!kin__my.server)
+        watch_orphans();
 }

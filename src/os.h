@@ -26,6 +26,9 @@
 #define OS_WINDOWS 0
 #endif
 
+/* The exit code that abort() leaves, where nothing else tells it from exit() with that number; -1000 where something does. */
+#define OS_ABORT_CODE (OS_WINDOWS ? 3 : -1000)
+
 #if defined(_MSC_VER) && !defined(__clang__)
 #define OS_THREAD_LOCAL __declspec(thread)
 #else
@@ -231,6 +234,10 @@ noreturn void kin__child_main(const os_birth *birth);
 /* A fork server begins, for the process in `slot` (its own copy of that process's memory if it was forked: then `session` is
  * OS_NO_HANDLE). Enters it in the table. */
 kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation);
+/* This process's place in the session's process table. */
+void kin__my_place(uint32_t *slot, uint32_t *generation);
+/* A process that may have been given a request has ended without taking it up: whoever waits for one asks again. */
+void kin__request_lost(void);
 /* The process at whose end a fork server has no more to do once its children have ended. */
 int64_t kin__root_pid(uint64_t *birthday);
 /* How many children of the calling fork server are alive, by the table (requests that nobody has claimed yet included). */

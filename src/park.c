@@ -38,7 +38,7 @@ static void learn_wake_cost(const kin__thread *t)
 
 kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, void *object, uint64_t deadline)
 {
-    kin__watch_keeper();
+    kin__watch_keepers();
     uint64_t me = kin__me;
     uint32_t place = kin__owner_place(me);
     kin__thread *t = my_place(me);

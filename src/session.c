@@ -60,6 +60,7 @@ kin_err kin__session_create(kin_start_method method)
     s->size = sizeof *s;
     s->method = (uint32_t)method;
     s->wake_ns = 20000;
+    s->servers = 1;
     s->processes_used = 1;
     s->root = kin__pid_of(0, 0);
     int64_t pid = os_process_self();
@@ -124,12 +125,15 @@ kin_err kin__place_take(uint32_t *place, uint32_t *generation)
         kin__process_info *info = &s->info[i];
         kin__store64(&info->parent, kin__my.id);
         kin__store64(&info->keeper, 0);
+        kin__store64(&info->server, 0);
         kin__store32(&info->flags, 0);
         kin__store32(&info->detached, 0);
         kin__store32(&info->clean, 0);
         kin__store32(&info->children, 0);
         kin__store32(&info->refused, 0);
         kin__store32(&info->pid, 0);
+        kin__store32(&info->started, 0);
+        info->parent_pid = (uint32_t)os_process_self();
         *place = i;
         *generation = g;
         return KIN_OK;

@@ -36,6 +36,7 @@ typedef uint64_t kin__pid;
 typedef struct kin__process_info {
     uint64_t parent;     /* kin__pid; 0 for the root and for servers          */
     uint64_t keeper;     /* kin__pid of who notices its end: its fork server, or on Windows its parent. By the claimer */
+    uint64_t server;     /* kin__pid of the fork server that it asks for children; 0 where there is none. By the server  */
     uint64_t birthday;   /* os_process_birthday. By the claimer                                                         */
     uint32_t flags;      /* KIN__IS_*                                                                                   */
     uint32_t detached;   /* nobody will ask for its status. By the parent                                                */
@@ -43,10 +44,12 @@ typedef struct kin__process_info {
     uint32_t children;   /* how many it has started so far, for names. By itself                                         */
     uint32_t refused;    /* why it could not become a child: kin_err, with `why`. By the claimer or the server           */
     uint32_t pid;        /* for messages, once it is dead                                                                */
+    uint32_t started;    /* it has reached its target. By itself                                                         */
+    uint32_t parent_pid; /* of its parent, alive or not                                                                  */
     char name[KIN__NAME_SIZE];
     char why[KIN__WHY_SIZE];
 } kin__process_info;
-_Static_assert(sizeof(kin__process_info) == 48 + KIN__NAME_SIZE + KIN__WHY_SIZE, "layout in shared memory");
+_Static_assert(sizeof(kin__process_info) == 64 + KIN__NAME_SIZE + KIN__WHY_SIZE, "layout in shared memory");
 
 enum { KIN__IS_DAEMON = 1, KIN__IS_SERVER = 2, KIN__IS_ROOT = 4 };
 
@@ -72,7 +75,8 @@ typedef struct kin__session {
     uint32_t wake_ns;         /* what waking a thread costs here, measured as it happens */
     uint32_t processes_used;  /* places from here on were never used */
     uint32_t threads_used;
-    uint8_t pad[8];
+    uint32_t servers; /* how many fork servers there have been, plus 1 */
+    uint32_t requests_lost;   /* how often a request may have gone with the process that took it */
     uint64_t sleeping[KIN__THREADS / 64]; /* a bit for each thread that may sleep */
     uint64_t words[KIN__PROCESSES];
     kin__process_info info[KIN__PROCESSES];
@@ -87,6 +91,7 @@ typedef struct kin__self {
     kin__pid id;
     uint32_t place;
     bool forked; /* such a copy */
+    bool server; /* a fork server: it has no threads, and watches nobody but its own children */
 } kin__self;
 extern kin__self kin__my;
 
@@ -124,8 +129,11 @@ bool kin__place_free(kin__pid id);
 static inline uint64_t kin__process_key(kin__pid id) { return id | (uint64_t)1 << 63; }
 
 /* ---- death.c ---- */
-/* Has this process notice the death of its keeper, and from then on of all whom that one kept. Once; before the first sleep. */
-void kin__watch_keeper(void);
+/* Has this process notice the death of its keeper and of every fork server, and from then on of all whom a dead one kept. Before
+ * each sleep; does something the first time, and when there is a new server. */
+void kin__watch_keepers(void);
+/* Ends a process by force, or asks it to end. KIN_OK if it has ended. */
+kin_err kin__process_end(kin__pid id, bool force);
 /* Forgets what was watched: in a child that is a copy of its server. */
 void kin__watch_reset(void);
 

@@ -94,10 +94,7 @@ static kin_err open_fd(os_handle handle, int flags, int *fd)
 }
 
 /* Without translation of line ends: bytes are bytes, as everywhere else. */
-kin_err os_handle_to_fd(os_handle handle, int *fd)
-{
-    return open_fd(handle, _O_BINARY, fd);
-}
+kin_err os_handle_to_fd(os_handle handle, int *fd) { return open_fd(handle, _O_BINARY, fd); }
 
 /* ---- streams ---------------------------------------------------------------------------------------------------------- */
 

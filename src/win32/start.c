@@ -336,10 +336,7 @@ typedef struct start_state {
     birth_message message;
 } start_state;
 
-static size_t record_at(size_t handle_count)
-{
-    return (handle_count * sizeof(os_handle) + 15) & ~(size_t)15;
-}
+static size_t record_at(size_t handle_count) { return (handle_count * sizeof(os_handle) + 15) & ~(size_t)15; }
 
 static kin_err fill_section(start_state *s)
 {

@@ -1,0 +1,184 @@
+/* Processes on Linux, by pidfd: a descriptor that stays with one process whatever becomes of its number. One thread per process of the program,
+ * made when it is first needed, waits for the ends that were asked for; it blocks all signals, so that no handler of the program runs in it. */
+#include "posix.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+int64_t os_process_self(void)
+{
+    return getpid();
+}
+
+static uint64_t boot_clock(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t os_process_birthday(void)
+{
+    return boot_clock();
+}
+
+int kin__pidfd_open(int64_t pid)
+{
+    return (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
+}
+
+/* When the process with this number began, on the boot clock, to a clock tick; 0 if that cannot be read. */
+static uint64_t began(int64_t pid)
+{
+    char path[64], text[1024];
+    (void)snprintf(path, sizeof path, "/proc/%lld/stat", (long long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    (void)close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    char *field = strrchr(text, ')'); /* the name before it may hold anything */
+    for (int i = 2; field != NULL && i < 22; i++)
+        field = strchr(field + 1, ' ');
+    if (field == NULL)
+        return 0;
+    uint64_t per_second = (uint64_t)sysconf(_SC_CLK_TCK);
+    return strtoull(field + 1, NULL, 10) * (1000000000u / per_second);
+}
+
+kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process)
+{
+    int fd = TRY("pidfd_open", -1, EMFILE, kin__pidfd_open(pid));
+    if (fd < 0)
+        return kin__fail_errno("pidfd_open", "cannot open process %lld", (long long)pid);
+    if (began(pid) > birthday) { /* its number was given to a younger one */
+        (void)close(fd);
+        return kin__fail(KIN_ENOENT, "process %lld has ended", (long long)pid);
+    }
+    *process = fd;
+    return KIN_OK;
+}
+
+kin_err os_process_end(os_handle process, bool force)
+{
+    if (TRY("pidfd_send_signal", -1, EPERM, (int)syscall(SYS_pidfd_send_signal, (int)process, force ? SIGKILL : SIGTERM, NULL, 0)) == 0 ||
+        errno == ESRCH)
+        return KIN_OK;
+    return kin__fail_errno("pidfd_send_signal", "cannot signal a process");
+}
+
+/* ---- the watching thread ---- */
+
+typedef struct watched {
+    int fd;
+    int64_t pid;
+    void (*ended)(int64_t pid, int status);
+} watched;
+
+static pthread_mutex_t watch_mutex = PTHREAD_MUTEX_INITIALIZER;
+static int watch_set = -1;   /* epoll */
+static pid_t watch_owner;    /* a copy of this process has no such thread */
+
+static void *watch_thread(void *arg)
+{
+    int set = (int)(intptr_t)arg;
+    for (;;) {
+        struct epoll_event event;
+        int n = epoll_wait(set, &event, 1, -1);
+        if (n < 0 && errno != EINTR)
+            return NULL;
+        if (n < 1)
+            continue;
+        watched *w = event.data.ptr;
+        (void)epoll_ctl(set, EPOLL_CTL_DEL, w->fd, NULL);
+        (void)close(w->fd);
+        w->ended(w->pid, OS_STATUS_UNKNOWN);
+        free(w);
+    }
+}
+
+static kin_err start_watching(void)
+{
+    if (watch_set >= 0 && watch_owner == getpid())
+        return KIN_OK;
+    int set = TRY("epoll_create1", -1, EMFILE, epoll_create1(EPOLL_CLOEXEC));
+    if (set < 0)
+        return kin__fail_errno("epoll_create1", "cannot watch processes");
+    pthread_attr_t attributes;
+    pthread_t thread;
+    kin__signals before;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    kin__signals_block(&before);
+    errno = TRY("pthread_create", EAGAIN, EAGAIN, pthread_create(&thread, &attributes, watch_thread, (void *)(intptr_t)set));
+    kin__signals_restore(&before);
+    pthread_attr_destroy(&attributes);
+    if (errno != 0) {
+        kin_err err = kin__fail_errno("pthread_create", "cannot watch processes");
+        (void)close(set);
+        return err;
+    }
+    watch_set = set;
+    watch_owner = getpid();
+    return KIN_OK;
+}
+
+kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t pid, int status))
+{
+    watched *w = malloc(sizeof *w);
+    if (w == NULL) {
+        (void)close((int)process);
+        return kin__fail(KIN_ENOMEM, "no memory to watch process %lld", (long long)pid);
+    }
+    *w = (watched){(int)process, pid, ended};
+    pthread_mutex_lock(&watch_mutex);
+    kin_err err = start_watching();
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = w};
+    if (err == KIN_OK && TRY("epoll_ctl", -1, ENOMEM, epoll_ctl(watch_set, EPOLL_CTL_ADD, w->fd, &event)) != 0)
+        err = kin__fail_errno("epoll_ctl", "cannot watch process %lld", (long long)pid);
+    pthread_mutex_unlock(&watch_mutex);
+    if (err != KIN_OK) {
+        (void)close((int)process);
+        free(w);
+    }
+    return err;
+}
+
+void os_process_set_name(const char *name)
+{
+    (void)prctl(PR_SET_NAME, name, 0, 0, 0); /* the kernel keeps the first 15 bytes */
+}
+
+noreturn void os_process_exit(int code)
+{
+    _exit(code);
+}
+
+_Thread_local bool kin__own_fork;
+static void (*after_fork)(void);
+
+static void in_copy(void)
+{
+    if (!kin__own_fork)
+        after_fork();
+}
+
+kin_err os_on_fork(void (*forked)(void))
+{
+    after_fork = forked;
+    errno = TRY("pthread_atfork", ENOMEM, ENOMEM, pthread_atfork(NULL, NULL, in_copy));
+    return errno == 0 ? KIN_OK : kin__fail_errno("pthread_atfork", "cannot follow forks");
+}
