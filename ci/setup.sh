@@ -117,6 +117,11 @@ for package in "${packages[@]}"; do
 done
 apt install -y --no-install-recommends "${install[@]}" || die "apt-get install failed: ${install[*]}"
 
+# The sanitizers' runtime: where no package stands for the default version, the one with the version in its name.
+if [ "$level" = test ] && have clang && ! has_clang; then
+    apt install -y --no-install-recommends "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+fi
+
 look
 if [ ${#missing[@]} -gt 0 ]; then
     for what in "${missing[@]}"; do

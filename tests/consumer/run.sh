@@ -41,12 +41,16 @@ check() {
     fi
 }
 
-# The program must say 42 and nothing else.
-says_42() {
-    local said
-    said=$("$@" | tr -d '\r') || return 1
-    [ "$said" = 42 ] && return 0
-    echo "it printed '$said' instead of 42: $*"
+# says WHAT COMMAND…: the program prints just that, and ends with 0.
+says() {
+    local expected=$1 said
+    shift
+    said=$("$@") || {
+        echo "it ended with $?: $*"
+        return 1
+    }
+    [ "${said%$'\r'}" = "$expected" ] && return 0
+    echo "it printed '$said' instead of '$expected': $*"
     return 1
 }
 
@@ -69,25 +73,25 @@ install_kin() {
 through_cmake() {
     local way=$1
     shift
-    configure_and_build "$work/$way" "$here" -DUSE="$way" -DKIN_TREE="$tree" "$@" && says_42 "$work/$way/consumer"
+    configure_and_build "$work/$way" "$here" -DUSE="$way" -DKIN_TREE="$tree" "$@" && says 42 "$work/$way/consumer"
 }
 
-# through_pkg_config NAME PREFIX LINK-OPTION…
+# through_pkg_config NAME PREFIX SOURCE OUTPUT LINK-OPTION…
 through_pkg_config() {
-    local name=$1 prefix=$2 flags libs
-    shift 2
+    local name=$1 prefix=$2 source=$3 output=$4 flags libs
+    shift 4
     PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name kin.pc)")
     export PKG_CONFIG_PATH
     flags=$(pkg-config --cflags kin) && libs=$(pkg-config --static --libs kin) || return 1
     # shellcheck disable=SC2086
-    "${CC:-cc}" -std=c11 $flags "$here/main.c" -o "$work/$name" "$@" $libs && says_42 "$work/$name"
+    "${CC:-cc}" -std=c11 -Wall -Wextra -Werror $flags "$source" -o "$work/$name" "$@" $libs && says "$output" "$work/$name"
 }
 
 static_libuv() { pkg-config --exists libuv-static 2>/dev/null || ls /usr/lib/*/libuv.a /usr/lib/libuv.a >/dev/null 2>&1; }
 
 static_build() {
     install_kin "$work/static" -DLibuv_USE_STATIC=ON &&
-        through_pkg_config static-program "$work/static" -static &&
+        through_pkg_config static-program "$work/static" "$here/main.c" 42 -static &&
         ! ldd "$work/static-program"
 }
 
@@ -121,9 +125,13 @@ windows_build() {
 }
 
 windows_run() {
-    local wine
+    # In a shell of its own (check): a Wine that ci/test.sh has started already is the same one and goes on.
+    local wine mine=yes
+    [ -n "${WINEPREFIX:-}" ] && mine=
+    . "$tree/ci/wine.sh" && wine_start || return 1
+    [ -n "$mine" ] && trap wine_stop EXIT
     wine=$(sed -n 's/^KIN_WINE:[A-Z]*=//p' "$work/windows-program/CMakeCache.txt")
-    says_42 "$wine" "$work/windows-program/consumer.exe"
+    says 42 "$wine" "$work/windows-program/consumer.exe"
 }
 
 check install install_kin "$work/prefix"
@@ -131,7 +139,10 @@ check find_package through_cmake find_package -DCMAKE_PREFIX_PATH="$work/prefix"
 check add_subdirectory through_cmake add_subdirectory
 check fetchcontent through_cmake fetchcontent
 if have pkg-config; then
-    check pkg-config through_pkg_config pkg-config "$work/prefix"
+    check pkg-config through_pkg_config pkg-config "$work/prefix" "$here/main.c" 42
+    # The first program in README.md.
+    sed -n '/^```c$/,/^```$/{/^```/!p;/^```$/q}' "$tree/README.md" >"$work/readme.c"
+    check readme through_pkg_config readme-program "$work/prefix" "$work/readme.c" 20
 else
     skip pkg-config "pkg-config is not installed"
 fi
@@ -147,13 +158,24 @@ elif [ ! -f "$windows_deps/lib/libuv_a.a" ]; then
     skip windows-build "no libuv for Windows: run ci/deps.sh windows"
 else
     check windows-build windows_build
-    if have wine || [ -x /usr/lib/wine/wine64 ]; then
+    if [ ! -f "$work/windows-program/consumer.exe" ]; then
+        skip windows-run "there is no program"
+    elif have wine || [ -x /usr/lib/wine/wine64 ]; then
         check windows-run windows_run
     else
         skip windows-run "Wine is not installed"
     fi
 fi
+# Each header on its own.
+headers_alone() {
+    local header
+    for header in kin.h $(cd "$tree/include" && ls kin/*.h); do
+        "$@" -Wall -Wextra -Werror -fsyntax-only -I "$tree/include" - <<<"#include <$header>" || return 1
+    done
+}
+check c11-headers headers_alone "${CC:-cc}" -std=c11 -pedantic -x c
 if have g++; then
+    check c++17-headers-alone headers_alone g++ -std=c++17 -pedantic -x c++
     check c++17-headers g++ -std=c++17 -Wall -Wextra -Werror -fsyntax-only -I "$tree/include" "$here/header.cpp"
 else
     skip c++17-headers "g++ is not installed"
