@@ -93,8 +93,8 @@ static kin_err find_item(const kin_array *array, size_t index, const void *place
 
 kin_err kin_array_get(const kin_array *array, size_t index, void *item)
 {
-    char *from;
-    size_t size;
+    char *from = NULL;
+    size_t size = 0;
     kin_err err = find_item(array, index, item, &from, &size);
     if (err == KIN_OK)
         memcpy(item, from, size);
@@ -103,8 +103,8 @@ kin_err kin_array_get(const kin_array *array, size_t index, void *item)
 
 kin_err kin_array_set(kin_array *array, size_t index, const void *item)
 {
-    char *to;
-    size_t size;
+    char *to = NULL;
+    size_t size = 0;
     kin_err err = find_item(array, index, item, &to, &size);
     if (err == KIN_OK)
         memcpy(to, item, size);

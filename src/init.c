@@ -59,6 +59,19 @@ static void wait_for_children(bool daemon)
     }
 }
 
+/* Whether no process of the family but this one and the fork servers is left. */
+static bool is_last(void)
+{
+    kin__session *s = kin__my.session;
+    uint32_t used = kin__load32(&s->processes_used);
+    for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
+        uint32_t state = kin__word_state(kin__load64(&s->words[i]));
+        if ((state == KIN__CLAIMED || state == KIN__RUNNING) && i != kin__my.place && (kin__load32(&s->info[i].flags) & KIN__IS_SERVER) == 0)
+            return false;
+    }
+    return true;
+}
+
 static void at_end(void)
 {
     if (kin__my.session == NULL)
@@ -69,6 +82,8 @@ static void at_end(void)
         (void)kin__process_end(child, true);
     wait_for_children(true);
     wait_for_children(false);
+    if (kin__my.id == kin__my.session->root && is_last())
+        os_starter_end();
 }
 
 static kin_err begin_root(const kin_options *options)

@@ -121,6 +121,9 @@ kin_err os_birth_read(os_birth *birth);
  * through kin__child_main. Not a child of this process afterwards, so the program's waitpid(-1) never sees it. Windows: nothing. */
 kin_err os_starter_create(os_handle session, bool pristine);
 
+/* The root ends, and no other process of the family is left: ends what os_starter_create made, and waits until it is gone. */
+void os_starter_end(void);
+
 /* The life of a process whose role is OS_ROLE_SERVER; never returns. */
 noreturn void os_starter_run(const os_birth *birth);
 

@@ -758,8 +758,10 @@ static void note_taken(void)
 
 static noreturn void end_server(void)
 {
-    for (size_t i = 0; i < server.spare_count; i++)
+    for (size_t i = 0; i < server.spare_count; i++) {
         (void)kill(server.spares[i], SIGKILL);
+        (void)waitpid(server.spares[i], NULL, 0);
+    }
     _exit(0);
 }
 
@@ -768,14 +770,14 @@ static noreturn void serve(int ends, int root, int64_t root_pid)
     struct pollfd p[4] = {{.fd = ends, .events = POLLIN},
                           {.fd = server.taken_read, .events = POLLIN},
                           {.fd = root, .events = POLLIN},
-                          {.fd = -1, .events = POLLIN}};
+                          {.fd = server.requests}};
     bool root_gone = false;
     for (;;) {
         if (root_gone && kin__server_children() == 0)
             end_server();
         bool able = make_spares();
         int number = errno;
-        p[3].fd = able ? -1 : server.requests;
+        p[3].events = able ? 0 : POLLIN;
         int n = poll(p, 4, able ? -1 : 1000);
         if (n < 0)
             continue;
@@ -792,8 +794,12 @@ static noreturn void serve(int ends, int root, int64_t root_pid)
             p[2].fd = -1;
             kin__ended(root_pid, OS_STATUS_UNKNOWN);
         }
-        if (p[3].revents != 0)
+        if ((p[3].revents & POLLHUP) != 0) { /* the root has said that it ends */
+            root_gone = true;
+            p[3].fd = -1;
+        } else if (p[3].revents != 0) {
             refuse_one(number);
+        }
     }
 }
 
@@ -854,14 +860,19 @@ static bool has_one_thread(void)
     return count == 1;
 }
 
+/* A copy that sends no signal when it ends, so that it is no child for the program's wait() and SIGCHLD handler, but can be waited for with
+ * __WCLONE: no zombie is left at a clean end. Made by the bare system call, it has the thread id of its original in the C library's eyes; that
+ * matters to nothing the server does, and the children it makes by fork() have their own. */
+static pid_t quiet_fork(void)
+{
+    return (pid_t)TRY("clone", -1, EAGAIN, syscall(SYS_clone, 0, NULL, NULL, NULL, NULL));
+}
+
 static pid_t start_by_copy(const int ends[2])
 {
-    pid_t pid = own_fork();
+    pid_t pid = quiet_fork();
     if (pid != 0)
         return pid;
-    pid = own_fork();
-    if (pid != 0)
-        _exit(pid < 0 ? 1 : 0);
     (void)fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     client_socket = ends[0];
     server.requests = ends[1];
@@ -927,13 +938,16 @@ kin_err os_starter_create(os_handle session, bool pristine)
     if (TRY("socketpair", -1, EMFILE, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) != 0)
         return kin__fail_errno("socketpair", "cannot make a fork server");
     server.session = (int)session;
-    pid_t pid = pristine && has_one_thread() ? start_by_copy(ends) : start_anew(session, ends);
+    bool copy = pristine && has_one_thread();
+    pid_t pid = copy ? start_by_copy(ends) : start_anew(session, ends);
     kin_err err = KIN_OK;
     if (pid < 0)
-        err = kin__fail_errno("fork", "cannot make a fork server");
+        err = kin__fail_errno("clone", "cannot make a fork server");
     (void)close(ends[1]);
-    while (err == KIN_OK && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    while (err == KIN_OK && !copy && waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
     }
+    if (copy)
+        server.pid = pid;
     if (err == KIN_OK && !answered(ends[0]))
         err = kin__fail(KIN_ELOST, "the fork server did not come up");
     if (err == KIN_OK && client_socket >= 0) {
@@ -947,4 +961,14 @@ kin_err os_starter_create(os_handle session, bool pristine)
         (void)close(ends[0]);
     }
     return err;
+}
+
+void os_starter_end(void)
+{
+    if (server.pid <= 0 || client_socket < 0)
+        return;
+    (void)shutdown(client_socket, SHUT_RDWR);
+    while (waitpid(server.pid, NULL, (int)__WCLONE) < 0 && errno == EINTR) {
+    }
+    server.pid = 0;
 }
