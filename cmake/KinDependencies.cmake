@@ -21,6 +21,10 @@ function(kin_find_libuv)
   FetchContent_MakeAvailable(Libuv)
   if(NOT TARGET Libuv::Libuv)
     add_library(Libuv::Libuv ALIAS uv_a)
+    set(Libuv_PKG_CONFIG libuv-static)
+    if(NOT KIN_INSTALL) # otherwise it is installed beside kin, which needs it
+      set_property(DIRECTORY "${libuv_SOURCE_DIR}" PROPERTY EXCLUDE_FROM_ALL ON)
+    endif()
   endif()
   set(Libuv_PKG_CONFIG
       "${Libuv_PKG_CONFIG}"
@@ -43,5 +47,6 @@ function(kin_find_cmocka)
   FetchContent_MakeAvailable(Cmocka)
   if(NOT TARGET Cmocka::Cmocka)
     add_library(Cmocka::Cmocka ALIAS cmocka)
+    set_property(DIRECTORY "${cmocka_SOURCE_DIR}" PROPERTY EXCLUDE_FROM_ALL ON) # not installed with kin
   endif()
 endfunction()
