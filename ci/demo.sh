@@ -3,6 +3,7 @@
 #
 #     ci/demo.sh [options of crunch]
 set -u
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 cd "$root" || exit 1
 

@@ -5,6 +5,7 @@
 #
 # Needs no root and leaves the machine's own package lists alone. Does nothing if the prefix holds this build already.
 set -u
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 target=${1:-}

@@ -5,6 +5,7 @@
 #     ci/setup.sh demo      compiler, CMake, Ninja, libuv
 #     ci/setup.sh [test]    that, and what ci/test.sh needs: cmocka, clang, mingw-w64, Wine, an arm64 compiler, qemu …
 set -u
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
 level=${1:-test}
@@ -25,6 +26,7 @@ compiles() { # COMPILER FLAGS… < program
 }
 has_cc() { compiles cc <<<'#include <stdio.h>
 int main(void) { return puts("") < 0; }'; }
+has_gcc() { have gcc; }
 has_cmake() {
     have cmake || return 1
     local version
@@ -64,6 +66,7 @@ wants_demo=(
     "pkg_config: pkg-config"
 )
 wants_test=(
+    "gcc: gcc"
     "cmocka: libcmocka-dev"
     "cxx: g++"
     "clang: clang libclang-rt-dev?"
@@ -125,10 +128,11 @@ fi
 look
 if [ ${#missing[@]} -gt 0 ]; then
     for what in "${missing[@]}"; do
-        case $what in
-        cmake) say "setup.sh: this release's CMake is older than 3.25: please install a newer one" ;;
-        *) say "setup.sh: still missing after the installation: $what" ;;
-        esac
+        if [ "$what" = cmake ] && have cmake; then
+            say "setup.sh: CMake 3.25 or newer is needed, this release has $(cmake --version | head -n 1): please install one by hand"
+        else
+            say "setup.sh: still missing after the installation: $what"
+        fi
     done
     exit 1
 fi

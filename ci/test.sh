@@ -7,7 +7,9 @@
 # One line for each stage, its log in build/ci/<stage>.log; a stage that fails does not stop the others. The last line is
 # "N passed, N failed, N skipped": tests, over all stages. Ends with 0 only if nothing failed.
 set -u
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=wine.sh
 . "$root/ci/wine.sh"
 cd "$root" || exit 1
 
@@ -84,6 +86,7 @@ stage_format() {
         say "clang-format is not installed"
         return $NOT_HERE
     }
+    # shellcheck disable=SC2046 # no blanks in these names
     if clang-format --dry-run --Werror include/*.h include/kin/*.h $(find src tests examples bench -name '*.[ch]'); then
         say "format: clean"
     else

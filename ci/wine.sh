@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # A Windows of our own to run tests in. Sourced: wine_start (exports the settings; may be called again), wine_stop.
 wine_prefix=${KIN_WINEPREFIX:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/build/wine}
 wine_started=
