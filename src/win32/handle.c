@@ -94,7 +94,10 @@ static kin_err open_fd(os_handle handle, int flags, int *fd)
 }
 
 /* Without translation of line ends: bytes are bytes, as everywhere else. */
-kin_err os_handle_to_fd(os_handle handle, int *fd) { return open_fd(handle, _O_BINARY, fd); }
+kin_err os_handle_to_fd(os_handle handle, int *fd)
+{
+    return open_fd(handle, _O_BINARY, fd);
+}
 
 /* ---- streams ---------------------------------------------------------------------------------------------------------- */
 
@@ -126,8 +129,8 @@ static ACCESS_MASK access_of(HANDLE handle)
 }
 
 /* The C library keeps "append" to itself. A stream that was just opened for appending to something gives itself away by standing
- * at the start of a file that is not empty and that it cannot read; any other mode would have emptied it. After its first write it stands at
- * the end, and there plain writing does the same, as sender and receiver share the position. */
+ * at the start of a file that is not empty and that it cannot read; any other mode would have emptied it. After its first write
+ * it stands at the end, and there plain writing does the same, as sender and receiver share the position. */
 static bool appends(HANDLE handle, ACCESS_MASK access)
 {
     LARGE_INTEGER size, at, nowhere = {.QuadPart = 0};
@@ -148,16 +151,15 @@ static uint32_t translation_of(int fd)
     return mode != -1 ? (uint32_t)mode & MODE_TRANSLATION : (uint32_t)_O_BINARY;
 }
 
-/* Brings the position that the system keeps to where the reader of the stream is, by seeking to the end first: a seek within what
- * is buffered would not reach the system. */
-static bool settle(FILE *file, HANDLE handle)
+/* Writes out what is buffered and brings the position that the system keeps to where the user of the stream is. The position is asked for
+ * first, as flushing a reader forgets it in older C libraries; and the way leads over the end, as a seek within what is buffered
+ * does not reach the system in newer ones. A pipe's reader is left alone: what it has buffered cannot be put back. */
+static bool settle(FILE *file, HANDLE handle, ACCESS_MASK access)
 {
-    if (fflush(file) != 0)
-        return false;
     if (GetFileType(handle) != FILE_TYPE_DISK)
-        return true;
-    int64_t at = _ftelli64(file);
-    return at < 0 || (_fseeki64(file, 0, SEEK_END) == 0 && _fseeki64(file, at, SEEK_SET) == 0 && fflush(file) == 0);
+        return (access & FILE_WRITE_DATA) == 0 || fflush(file) == 0;
+    const int64_t at = _ftelli64(file);
+    return at >= 0 && _fseeki64(file, 0, SEEK_END) == 0 && _fseeki64(file, at, SEEK_SET) == 0;
 }
 
 static kin_err pass_stream(FILE *file, os_handle *copy, uint32_t *mode)
@@ -167,10 +169,10 @@ static kin_err pass_stream(FILE *file, os_handle *copy, uint32_t *mode)
         return kin__fail(KIN_EINVAL, "the FILE is not open");
     const ACCESS_MASK access = access_of(handle);
     const bool append = appends(handle, access);
-    if (KIN_FAULT("fflush") ? (errno = EIO, true) : !settle(file, handle)) {
+    if (KIN_FAULT("fflush") ? (errno = EIO, true) : !settle(file, handle, access)) {
         int error = errno;
-        return kin__fail(KIN_EIO, "cannot write out what a FILE has buffered: %s [fflush, errno %d]", strerror(error),
-                         error);
+        return kin__fail(KIN_EIO, "cannot bring a FILE and its handle to the same place: %s [fflush, errno %d]",
+                         strerror(error), error);
     }
     if (!win_duplicate(handle, GetCurrentProcess(), false, &made))
         return win_fail(GetLastError(), "DuplicateHandle", "cannot duplicate the handle of a FILE");

@@ -13,7 +13,10 @@
 /* How long a process that is on its way out, so that it cannot be ended any more, is given to be gone. */
 #define LEAVING_MS 2000
 
-int64_t os_process_self(void) { return (int64_t)GetCurrentProcessId(); }
+int64_t os_process_self(void)
+{
+    return (int64_t)GetCurrentProcessId();
+}
 
 bool win_birthday(HANDLE process, uint64_t *birthday)
 {
@@ -30,7 +33,10 @@ uint64_t os_process_birthday(void)
     return win_birthday(GetCurrentProcess(), &birthday) ? birthday : 0;
 }
 
-static bool has_ended(HANDLE process, DWORD wait_ms) { return WaitForSingleObject(process, wait_ms) == WAIT_OBJECT_0; }
+static bool has_ended(HANDLE process, DWORD wait_ms)
+{
+    return WaitForSingleObject(process, wait_ms) == WAIT_OBJECT_0;
+}
 
 kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process)
 {

@@ -51,6 +51,13 @@ kin_err os_starter_create(os_handle session, bool pristine)
     return keep_session(session);
 }
 
+/* No process is ever asked to be a fork server here. */
+noreturn void os_starter_run(const os_birth *birth)
+{
+    (void)birth;
+    os_process_exit(255);
+}
+
 /* The C library tells its umask only to who sets it. So it is set to what it was last time; only if the program has changed it
  * meanwhile is there a moment in which files made by another thread get the older one. */
 static uint32_t current_umask(void)
@@ -144,20 +151,29 @@ static HANDLE open_null(DWORD access)
 }
 
 /* Where a stream goes by the C library's word, which is the one that dup2 and freopen change. */
-static HANDLE inherit_stream(FILE *stream)
+static HANDLE inherit_stream(FILE *stream, const char **step)
 {
     HANDLE copy, handle = win_handle_of_fd(_fileno(stream));
-    if (handle != INVALID_HANDLE_VALUE && win_duplicate(handle, GetCurrentProcess(), true, &copy))
-        return copy;
+    *step = "DuplicateHandle";
+    if (handle != INVALID_HANDLE_VALUE) {
+        if (win_duplicate(handle, GetCurrentProcess(), true, &copy))
+            return copy;
+        if (GetLastError() != ERROR_INVALID_HANDLE)
+            return NULL;
+    }
+    *step = "CreateFileW";
     return open_null(GENERIC_READ | GENERIC_WRITE);
 }
 
-static bool make_inheritance(HANDLE pipe, inheritance *list)
+static bool make_inheritance(HANDLE pipe, inheritance *list, const char **step)
 {
     memset(list, 0, sizeof *list);
-    return win_duplicate(pipe, GetCurrentProcess(), true, &list->pipe) &&
-           (list->input = open_null(GENERIC_READ)) != NULL && (list->output = inherit_stream(stdout)) != NULL &&
-           (list->error = inherit_stream(stderr)) != NULL;
+    *step = "DuplicateHandle";
+    if (!win_duplicate(pipe, GetCurrentProcess(), true, &list->pipe))
+        return false;
+    *step = "CreateFileW";
+    return (list->input = open_null(GENERIC_READ)) != NULL && (list->output = inherit_stream(stdout, step)) != NULL &&
+           (list->error = inherit_stream(stderr, step)) != NULL;
 }
 
 /* ---- daemons ------------------------------------------------------------------------------------------------------------ */
@@ -201,7 +217,7 @@ typedef struct launch {
     HANDLE job;
     LPPROC_THREAD_ATTRIBUTE_LIST attributes;
     bool attributes_made;
-    const char *failed; /* which call */
+    const char *step; /* the call under way, for the case that it fails */
 } launch;
 
 static void drop_launch(launch *l)
@@ -226,8 +242,8 @@ static wchar_t *executable_path(void)
     const wchar_t *rest = share ? path + 2 : path;
     wchar_t *longer = malloc((wcslen(prefix) + wcslen(rest) + 1) * sizeof *longer);
     if (longer != NULL) {
-        wcscpy(longer, prefix);
-        wcscat(longer, rest);
+        (void)append(longer, prefix);
+        (void)append(longer + wcslen(prefix), rest);
     }
     free(path);
     return longer;
@@ -238,6 +254,7 @@ static bool make_attributes(launch *l)
     const DWORD count = l->job != NULL ? 2 : 1;
     SIZE_T size = 0;
     (void)InitializeProcThreadAttributeList(NULL, count, 0, &size);
+    l->step = "InitializeProcThreadAttributeList";
     l->attributes = malloc(size);
     if (l->attributes == NULL) {
         SetLastError(ERROR_NOT_ENOUGH_MEMORY);
@@ -247,6 +264,7 @@ static bool make_attributes(launch *l)
         !InitializeProcThreadAttributeList(l->attributes, count, 0, &size))
         return false;
     l->attributes_made = true;
+    l->step = "UpdateProcThreadAttribute";
     l->list[0] = l->inherited.pipe;
     l->list[1] = l->inherited.input;
     l->list[2] = l->inherited.output;
@@ -259,30 +277,27 @@ static bool make_attributes(launch *l)
                                                        sizeof l->job, NULL, NULL);
 }
 
-/* `failed` names the step that is under way, for the case that it fails. */
 static bool prepare_launch(launch *l, HANDLE pipe, bool daemon)
 {
     wchar_t variable[48];
-    l->failed = "DuplicateHandle";
-    if (!make_inheritance(pipe, &l->inherited))
+    if (!make_inheritance(pipe, &l->inherited, &l->step))
         return false;
     (void)swprintf(variable, sizeof variable / sizeof variable[0], VARIABLE L"=%llx:1",
                    (unsigned long long)(uintptr_t)l->inherited.pipe);
-    l->failed = "GetModuleFileNameW";
+    l->step = "GetModuleFileNameW";
     if ((l->path = executable_path()) == NULL)
         return false;
-    l->failed = "GetEnvironmentStringsW";
+    l->step = "GetEnvironmentStringsW";
     if ((l->environment = environment_with(variable)) == NULL)
         return false;
-    l->failed = "malloc";
+    l->step = "malloc";
     if ((l->command = _wcsdup(GetCommandLineW())) == NULL) { /* CreateProcess may write into it */
         SetLastError(ERROR_NOT_ENOUGH_MEMORY);
         return false;
     }
-    l->failed = "CreateJobObjectW";
+    l->step = "CreateJobObjectW";
     if (daemon && (l->job = daemon_job()) == NULL)
         return false;
-    l->failed = "UpdateProcThreadAttribute";
     return make_attributes(l);
 }
 
@@ -303,7 +318,7 @@ static bool run_launch(launch *l, PROCESS_INFORMATION *child)
     info.StartupInfo.hStdOutput = l->inherited.output;
     info.StartupInfo.hStdError = l->inherited.error;
     info.lpAttributeList = l->attributes;
-    l->failed = "CreateProcessW";
+    l->step = "CreateProcessW";
     return !WIN_FAULT("CreateProcessW") &&
            CreateProcessW(l->path, l->command, NULL, NULL, TRUE,
                           EXTENDED_STARTUPINFO_PRESENT | CREATE_UNICODE_ENVIRONMENT | console_flag(), l->environment,
@@ -316,7 +331,7 @@ static kin_err create_process(HANDLE pipe, bool daemon, PROCESS_INFORMATION *chi
     memset(&l, 0, sizeof l);
     kin_err error = KIN_OK;
     if (!prepare_launch(&l, pipe, daemon) || !run_launch(&l, child))
-        error = win_fail(GetLastError(), l.failed, "cannot start the executable anew");
+        error = win_fail(GetLastError(), l.step, "cannot start the executable anew");
     drop_launch(&l);
     return error;
 }
@@ -336,7 +351,10 @@ typedef struct start_state {
     birth_message message;
 } start_state;
 
-static size_t record_at(size_t handle_count) { return (handle_count * sizeof(os_handle) + 15) & ~(size_t)15; }
+static size_t record_at(size_t handle_count)
+{
+    return (handle_count * sizeof(os_handle) + 15) & ~(size_t)15;
+}
 
 static kin_err fill_section(start_state *s)
 {
@@ -579,6 +597,7 @@ static bool read_birth(const wchar_t *text, os_birth *birth)
 static void silence(void)
 {
     SetErrorMode(GetErrorMode() | SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX);
+    (void)_set_error_mode(_OUT_TO_STDERR);
 #if defined(_MSC_VER) || defined(_UCRT)
     (void)_set_abort_behavior(0, _WRITE_ABORT_MSG | _CALL_REPORTFAULT);
 #endif

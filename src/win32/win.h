@@ -7,6 +7,9 @@
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
 #endif
+#ifndef _CRT_SECURE_NO_WARNINGS
+#define _CRT_SECURE_NO_WARNINGS
+#endif
 #ifndef NOMINMAX
 #define NOMINMAX
 #endif
@@ -63,9 +66,15 @@ bool win_birthday(HANDLE process, uint64_t *birthday);
 /* The status, as kin_process_exit_code describes it, that an exit code of the system's stands for. */
 int win_status(DWORD code);
 
-static inline HANDLE win_handle(os_handle handle) { return (HANDLE)handle; }
+static inline HANDLE win_handle(os_handle handle)
+{
+    return (HANDLE)handle;
+}
 
 /* A number that stands for no object, or for "this process" to the system: -1 is the pseudo handle of the process itself. */
-static inline bool win_no_handle(os_handle handle) { return handle == 0 || handle == OS_NO_HANDLE; }
+static inline bool win_no_handle(os_handle handle)
+{
+    return handle == 0 || handle == OS_NO_HANDLE;
+}
 
 #endif
