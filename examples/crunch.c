@@ -210,41 +210,48 @@ static bool write_landings(FILE *file, const struct table *table, const struct l
 
 /* ---- all together -------------------------------------------------------------------------------------- */
 
-/* Computes all landings on a pool of workers; the rows that failed are reported and counted in *failed. */
-static kin_err crunch(const struct table *table, struct landing *landings, const struct options *options,
-                      size_t *failed)
+/* Computes all landings on a pool of workers; the rows that failed are reported and counted in *failed.
+ * Returns false, and has said why, if nothing could be computed. */
+static bool compute_all(const struct table *table, struct landing *landings, const struct options *options,
+                        size_t *failed)
 {
     double single = options->quiet ? 0 : rate_of_one_process(table);
     size_t errors_max = table->shot_count < MOST_ERRORS ? table->shot_count : MOST_ERRORS, errors_found = 0;
     kin_task_error *errors = calloc(errors_max + 1, sizeof *errors);
-    if (!errors)
-        return KIN_ENOMEM;
-
-    kin_pool *pool;
-    int64_t began = kin_now();
-    kin_pool_options pool_options = {.workers = (int)options->workers, .name = "crunch"};
-    kin_err error = kin_pool_create(&pool, &pool_options);
-    if (error == KIN_OK) {
-        kin_map_options map = {
-            .bar = options->quiet ? NULL : "crunch",
-            .retries = 1, /* a row whose worker was killed is given another chance */
-            .errors = errors,
-            .errors_max = errors_max,
-            .failed = &errors_found,
-        };
-        error = kin_pool_map(pool, compute, table->shots, sizeof *table->shots, landings, sizeof *landings,
-                             table->shot_count, &map);
-        double seconds = (double)(kin_now() - began) / 1000;
-        if (error == KIN_OK || error == KIN_ETASK) {
-            error = KIN_OK;
-            size_t kept = errors_found < errors_max ? errors_found : errors_max;
-            *failed = report_failures(table, landings, errors, kept);
-            report_speed(table, *failed, seconds, kin_pool_workers(pool), single);
-        }
-        kin_pool_close(pool);
+    if (!errors) {
+        give_up("cannot compute", NULL, "not enough memory");
+        return false;
     }
+    for (size_t i = 0; i < table->shot_count; i++)
+        landings[i].time = -1; /* stays so where a task fails */
+
+    kin_pool_options pool_options = {.workers = (int)options->workers, .name = "crunch"};
+    kin_map_options map_options = {
+        .bar = options->quiet ? NULL : "crunch",
+        .retries = 1, /* a row whose worker was killed is given another chance */
+        .errors = errors,
+        .errors_max = errors_max,
+        .failed = &errors_found,
+    };
+    kin_pool *pool = NULL;
+    int64_t began = kin_now();
+    kin_err error = kin_pool_create(&pool, &pool_options);
+    if (error == KIN_OK)
+        error = kin_pool_map(pool, compute, table->shots, sizeof *table->shots, landings, sizeof *landings,
+                             table->shot_count, &map_options);
+    double seconds = (double)(kin_now() - began) / 1000;
+
+    bool done = error == KIN_OK || error == KIN_ETASK; /* KIN_ETASK: all but the rows in errors */
+    if (done) {
+        size_t kept = errors_found < errors_max ? errors_found : errors_max;
+        *failed = report_failures(table, landings, errors, kept);
+        report_speed(table, *failed, seconds, kin_pool_workers(pool), single);
+    } else {
+        give_up("cannot compute", NULL, kin_last_error());
+    }
+    kin_pool_close(pool);
     free(errors);
-    return error;
+    return done;
 }
 
 /* The value of an option that is a whole number within bounds; -1 if it is not. */
@@ -286,6 +293,35 @@ static const char *parse_options(int argc, char **argv, struct options *options)
     return NULL;
 }
 
+/* Computes the table and writes the result. Returns the exit status. */
+static int run(const struct table *table, const struct options *options)
+{
+    /* Opened before the work, so that a wrong name is told now; after reading, as it may be the input's. */
+    bool to_file = strcmp(options->output, "-") != 0;
+    const char *name = to_file ? options->output : "standard output";
+    errno = 0;
+    FILE *output = to_file ? fopen(options->output, "wb") : stdout;
+    if (!output)
+        return give_up("cannot write", name, strerror(errno));
+
+    size_t failed = 0;
+    int status = NOTHING_DONE;
+    struct landing *landings = calloc(table->shot_count + 1, sizeof *landings);
+    if (!landings) {
+        give_up("cannot compute", NULL, "not enough memory");
+    } else if (compute_all(table, landings, options, &failed)) {
+        errno = 0;
+        status = failed > 0 ? SOME_ROWS_FAILED : ALL_DONE;
+        if (!write_landings(output, table, landings))
+            status = give_up("cannot write", name, strerror(errno));
+    }
+    free(landings);
+    errno = 0;
+    if (to_file && fclose(output) != 0 && status != NOTHING_DONE)
+        status = give_up("cannot write", name, strerror(errno));
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     if (kin_init(argc, argv) != KIN_OK)
@@ -303,36 +339,7 @@ int main(int argc, char **argv)
     struct table table;
     if (!load(&table, &options))
         return NOTHING_DONE;
-
-    /* Opened before the work, so that a wrong name is told now; after reading, as it may be the input's. */
-    bool to_file = strcmp(options.output, "-") != 0;
-    const char *output_name = to_file ? options.output : "standard output";
-    errno = 0;
-    FILE *output = to_file ? fopen(options.output, "wb") : stdout;
-    if (!output)
-        return give_up("cannot write", output_name, strerror(errno));
-
-    struct landing *landings = calloc(table.shot_count + 1, sizeof *landings);
-    if (!landings)
-        return give_up("cannot compute", NULL, "not enough memory");
-    for (size_t i = 0; i < table.shot_count; i++)
-        landings[i].time = -1; /* stays so where a task fails */
-
-    size_t failed = 0;
-    kin_err error = crunch(&table, landings, &options, &failed);
-    if (error != KIN_OK)
-        return give_up("cannot compute", NULL, *kin_last_error() ? kin_last_error() : kin_strerror(error));
-
-    errno = 0;
-    bool written = write_landings(output, &table, landings);
-    int reason = errno;
-    if (to_file && fclose(output) != 0 && written) {
-        written = false;
-        reason = errno;
-    }
-    if (!written)
-        return give_up("cannot write", output_name, strerror(reason));
-    free(landings);
+    int status = run(&table, &options);
     table_free(&table);
-    return failed > 0 ? SOME_ROWS_FAILED : ALL_DONE;
+    return status;
 }
