@@ -61,9 +61,10 @@ NAMES = {
     "workers-1": "kin, 1 worker", "workers-2": "kin, 2 workers",
 }
 NOTES = {
-    "start": "The parent's memory is allocated after `kin_init` and touched page by page, in 4 KB pages. Mean of up to 200 "
-             "starts per round (Python: 20), at most 3 s.",
-    "lock": "Mean of 10 million pairs per round, one process, nobody else wants the lock.",
+    "start": "The parent's memory is allocated after `kin_init` and touched page by page, in 4 KB pages. Mean of up to "
+             "{start_n} starts per round (Python: {python_start_n}), at most 3 s, one after the other without a pause: what "
+             "kin's fork server does ahead of the next start is paid for in the same time.",
+    "lock": "Mean of {lock_n} pairs per round, one process, nobody else wants the lock.",
     "map": "Items of 8 bytes in, 8 bytes out; 1 000 000 of them, 200 000 with chunk 1 (Python: 20 000), 2 000 of 100 µs. "
            "Pools and threads exist before the clock starts. kin's time includes copying the items into and out of "
            "shared memory; threads need no copies, Python's objects are pickled. The 100 µs task is a fixed chain of "
@@ -136,6 +137,15 @@ def goals(data):
         answer = "yes" if met[i] else "by the other line" if i in EITHER and any(met.get(j) for j in EITHER) else "**no**"
         print(f"| {text} | {sign} {goal:g} | {ratio(median)} | {span(rounds, ratio)} | {answer} |")
     print("\nRatios are of medians; *single rounds* is the smallest and the largest ratio of one round.\n")
+    one, two = find(data, ("map", "100us", "one")), find(data, ("map", "100us", "two"))
+    if one and two:
+        median, rounds = compare(one, two)
+        print(f"What the machine had to give: two independent processes were {ratio(median)} times as fast as one "
+              f"({span(rounds, ratio)}).")
+        if median < 1.8:
+            print("**That is much less than 2: something else was running, or the two cores are one. Do not trust figures "
+                  "that need both.**")
+        print()
 
 
 def group_table(data, units, group, about):
