@@ -231,22 +231,42 @@ static void drop_launch(launch *l)
     drop_inheritance(&l->inherited);
 }
 
-/* Longer paths are taken only in the form that is not looked into. */
+/* The same file by a path of old, each part of it at most 8.3 long; NULL if the volume keeps none that is short enough. */
+static wchar_t *short_path(const wchar_t *path)
+{
+    wchar_t *made = malloc(MAX_PATH * sizeof *made);
+    DWORD length = made != NULL ? GetShortPathNameW(path, made, MAX_PATH) : 0;
+    if (length > 0 && length < MAX_PATH)
+        return made;
+    free(made);
+    return NULL;
+}
+
+/* The same path in the form that is not looked into and may be long. */
+static wchar_t *verbatim_path(const wchar_t *path)
+{
+    const bool share = wcsncmp(path, L"\\\\", 2) == 0;
+    const wchar_t *prefix = share ? L"\\\\?\\UNC\\" : L"\\\\?\\";
+    const wchar_t *rest = share ? path + 2 : path;
+    wchar_t *made = malloc((wcslen(prefix) + wcslen(rest) + 1) * sizeof *made);
+    if (made != NULL) {
+        (void)append(made, prefix);
+        (void)append(made + wcslen(prefix), rest);
+    }
+    return made;
+}
+
+/* A path of MAX_PATH or more is refused unless it is put in another way. */
 static wchar_t *executable_path(void)
 {
     wchar_t *path = win_module_path(NULL);
     if (path == NULL || wcslen(path) < MAX_PATH || wcsncmp(path, L"\\\\?\\", 4) == 0)
         return path;
-    const bool share = wcsncmp(path, L"\\\\", 2) == 0;
-    const wchar_t *prefix = share ? L"\\\\?\\UNC\\" : L"\\\\?\\";
-    const wchar_t *rest = share ? path + 2 : path;
-    wchar_t *longer = malloc((wcslen(prefix) + wcslen(rest) + 1) * sizeof *longer);
-    if (longer != NULL) {
-        (void)append(longer, prefix);
-        (void)append(longer + wcslen(prefix), rest);
-    }
+    wchar_t *other = short_path(path);
+    if (other == NULL)
+        other = verbatim_path(path);
     free(path);
-    return longer;
+    return other;
 }
 
 static bool make_attributes(launch *l)
