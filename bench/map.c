@@ -2,9 +2,9 @@
  *
  *     map default|chunk1|100us ITEMS REPEATS WORKERS ROUNDS
  *
- * The pool is created before the clock starts, as is every peer's. The copies of the items into and out of shared memory
- * are part of kin_pool_map, and so of the time. ROUNDS is the amount of work that takes 100 µs; it travels inside the item,
- * as a child has what it was passed and nothing else. */
+ * The pool is created before the clock starts, as is every peer's. The copies of the items into and out of shared
+ * memory are part of kin_pool_map, and so of the time. ROUNDS is the amount of work that takes 100 µs; it travels inside
+ * the item, as a child has what it was passed and nothing else. */
 #include "bench.h"
 
 #include <kin.h>
@@ -31,11 +31,10 @@ static int work(kin_task *task, const void *in, void *out)
 
 static uint64_t map_once(kin_pool *pool, enum bench_kind kind, const uint64_t *in, uint64_t *out, size_t n)
 {
-    kin_map_options options = {0};
-    if (kind == BENCH_CHUNK1)
-        options.chunk = 1;
+    kin_map_options options = {.chunk = kind == BENCH_CHUNK1 ? 1 : 0};
     uint64_t began = bench_now();
-    kin_err e = kin_pool_map(pool, kind == BENCH_WORK ? work : square, in, sizeof *in, out, sizeof *out, n, &options);
+    kin_map_fn task = kind == BENCH_WORK ? work : square;
+    kin_err e = kin_pool_map(pool, task, in, sizeof *in, out, sizeof *out, n, &options);
     uint64_t took = bench_now() - began;
     bench_check(e == KIN_OK, kin_last_error());
     return took;

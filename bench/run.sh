@@ -161,7 +161,8 @@ about_machine()
     echo "cores=$(nproc)"
     echo "memory=$(awk '/^MemTotal/ { printf "%.1f GB", $2 / 1048576 }' /proc/meminfo)"
     echo "kernel=$(uname -sr)"
-    echo "virtual=$(systemd-detect-virt --vm 2>/dev/null || sed -n 's/^flags.* hypervisor .*/yes/p' /proc/cpuinfo | head -1)"
+    echo "virtual=$(systemd-detect-virt --vm 2>/dev/null ||
+        sed -n 's/^flags.* hypervisor .*/yes/p' /proc/cpuinfo | head -1)"
     echo "hugepages=$(sed 's/.*\[\(.*\)\].*/\1/' /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null)"
     echo "gcc=$("$cc" -dumpfullversion)"
     echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"

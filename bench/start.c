@@ -2,8 +2,8 @@
  *
  *     start fork|spawn MEGABYTES ITERATIONS
  *
- * The ballast is made after kin_init, where a program makes its data. The child's target returns at once, so what is timed
- * is the start, the exit and the join. */
+ * The ballast is made after kin_init, where a program makes its data. The child's target returns at once, so what is
+ * timed is the start, the exit and the join. */
 #include "bench.h"
 
 #include <kin.h>
@@ -32,7 +32,8 @@ int main(int argc, char **argv)
     else if (argc > 1 && strcmp(argv[1], "spawn") == 0)
         options.start_method = KIN_START_SPAWN;
     bench_check(kin_init_with(argc, argv, &options) == KIN_OK, kin_last_error());
-    bench_check(argc == 4 && options.start_method != KIN_START_DEFAULT, "usage: start fork|spawn MEGABYTES ITERATIONS");
+    bench_check(argc == 4 && options.start_method != KIN_START_DEFAULT,
+                "usage: start fork|spawn MEGABYTES ITERATIONS");
 
     uint64_t megabytes = bench_number(argv[2], 0, 1 << 16), wanted = bench_number(argv[3], 1, 1000000);
     bench_ballast(megabytes);
