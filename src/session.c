@@ -185,7 +185,7 @@ int kin_cpu_count(void)
 
 const char *kin_version(void)
 {
-#define TEXT(x) #x
-#define VERSION(a, b, c) TEXT(a) "." TEXT(b) "." TEXT(c)
-    return VERSION(KIN_VERSION_MAJOR, KIN_VERSION_MINOR, KIN_VERSION_PATCH);
+#define KIN__TEXT(x) #x
+#define KIN__VERSION(a, b, c) KIN__TEXT(a) "." KIN__TEXT(b) "." KIN__TEXT(c)
+    return KIN__VERSION(KIN_VERSION_MAJOR, KIN_VERSION_MINOR, KIN_VERSION_PATCH);
 }

@@ -82,14 +82,16 @@ kin_err os_process_end(os_handle process, bool force)
 /* ---- the watching thread ---- */
 
 typedef struct watched {
+    struct watched *next, **before; /* all of them, for whoever looks for leaks: the kernel's pointer does not count */
     int fd;
     int64_t pid;
     void (*ended)(int64_t pid, int status);
 } watched;
 
 static pthread_mutex_t watch_mutex = PTHREAD_MUTEX_INITIALIZER;
-static int watch_set = -1;   /* epoll */
-static pid_t watch_owner;    /* a copy of this process has no such thread */
+static watched *all_watched;
+static int watch_set = -1; /* epoll */
+static pid_t watch_owner;  /* a copy of this process has no such thread */
 
 static void *watch_thread(void *arg)
 {
@@ -105,6 +107,11 @@ static void *watch_thread(void *arg)
         (void)epoll_ctl(set, EPOLL_CTL_DEL, w->fd, NULL);
         (void)close(w->fd);
         w->ended(w->pid, OS_STATUS_UNKNOWN);
+        pthread_mutex_lock(&watch_mutex);
+        *w->before = w->next;
+        if (w->next != NULL)
+            w->next->before = w->before;
+        pthread_mutex_unlock(&watch_mutex);
         free(w);
     }
 }
@@ -143,12 +150,19 @@ kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t p
         (void)close((int)process);
         return kin__fail(KIN_ENOMEM, "no memory to watch process %lld", (long long)pid);
     }
-    *w = (watched){(int)process, pid, ended};
+    *w = (watched){.fd = (int)process, .pid = pid, .ended = ended};
     pthread_mutex_lock(&watch_mutex);
     kin_err err = start_watching();
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = w};
     if (err == KIN_OK && TRY("epoll_ctl", -1, ENOMEM, epoll_ctl(watch_set, EPOLL_CTL_ADD, w->fd, &event)) != 0)
         err = kin__fail_errno("epoll_ctl", "cannot watch process %lld", (long long)pid);
+    if (err == KIN_OK) {
+        w->next = all_watched;
+        w->before = &all_watched;
+        if (w->next != NULL)
+            w->next->before = &w->next;
+        all_watched = w;
+    }
     pthread_mutex_unlock(&watch_mutex);
     if (err != KIN_OK) {
         (void)close((int)process);

@@ -1,0 +1,503 @@
+/* The fork server and its spares: where children come from on Linux.
+ *
+ * The server is a copy of the program as it was in kin_init: one thread, nothing open but a socket. It keeps a few spares: copies of itself
+ * that wait for a request on that socket. A start is one message; whichever spare receives it becomes the child, so that neither fork nor the
+ * server stands between the request and the child, and the server makes the next spare meanwhile. The server is the parent of them all: it reaps
+ * them and writes what became of them into the session.
+ *
+ * Who may die where: a request lies in the socket until a spare takes it. A spare that dies with a request it has not claimed in the session takes
+ * it along: the server then has all who wait ask again. A request that comes twice is claimed once. If the server dies, its spares and its
+ * daemons die with it, senders see the end of the socket, and the next start makes a new server by starting the executable anew.
+ *
+ * It must never wait for a client, have a thread, or hold anything of the program's. */
+#include "server.h"
+
+#include "../atomic.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+#define SPARES 2u
+
+/* A spare: its pid while the server has not seen it become a child or end, and whether it has become one. */
+struct spare {
+    int32_t pid;
+    uint32_t taken;
+};
+
+static struct {
+    int requests;      /* the other end of kin__client_socket */
+    int wanted_read;   /* a spare that becomes a child and leaves none behind says so here */
+    int wanted_write;
+    int executable;    /* for spawn */
+    int session;
+    pid_t pid;
+    struct spare *spares; /* shared between the server and its spares */
+    struct spare *mine;   /* in a spare: its own entry                */
+} server;
+
+static void close_range_or_each(unsigned from, unsigned to)
+{
+    if (from > to || syscall(SYS_close_range, from, to, 0) == 0)
+        return;
+    DIR *d = opendir("/proc/self/fd");
+    if (d == NULL)
+        return;
+    int fds[4096];
+    size_t count = 0;
+    for (struct dirent *e; count < 4096 && (e = readdir(d)) != NULL;) {
+        long fd = strtol(e->d_name, NULL, 10);
+        if (fd >= (long)from && fd <= (long)to && fd > 2 && fd != dirfd(d))
+            fds[count++] = (int)fd;
+    }
+    (void)closedir(d);
+    while (count > 0)
+        (void)close(fds[--count]);
+}
+
+static int compare_fds(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* Closes every descriptor from 3 on but these; sorts them. */
+static void close_all_but(int *keep, size_t count)
+{
+    qsort(keep, count, sizeof *keep, compare_fds);
+    unsigned from = 3;
+    for (size_t i = 0; i < count; i++) {
+        if (keep[i] < (int)from)
+            continue;
+        if (keep[i] > (int)from)
+            close_range_or_each(from, (unsigned)keep[i] - 1);
+        from = (unsigned)keep[i] + 1;
+    }
+    close_range_or_each(from, ~0u >> 1);
+}
+
+static void null_device_at(int fd)
+{
+    int null = open("/dev/null", O_RDWR);
+    if (null >= 0 && null != fd) {
+        (void)dup2(null, fd);
+        (void)close(null);
+    }
+}
+
+/* ---- a spare becomes a child ---- */
+
+static struct {
+    kin__request head;
+    _Alignas(16) char body[KIN__INLINE_BODY];
+} inbox;
+
+typedef struct incoming {
+    char *environment; /* NUL-terminated strings, then an empty one or the end */
+    char *record;
+    int fixed[KIN__FIXED_FDS];
+    int *handles;
+    size_t handle_count, handle_space;
+} incoming;
+
+/* Reads one message: how many bytes, or -1; its descriptors in fds. *lost: some did not arrive. */
+static ssize_t receive_message(int from, void *a, size_t a_size, void *b, size_t b_size, int *fds, size_t *count, bool *lost, int flags)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE((KIN__FDS_PER_MESSAGE + 8) * sizeof(int))];
+    } control;
+    struct iovec parts[2] = {{a, a_size}, {b, b_size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = b_size > 0 ? 2 : 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    ssize_t n;
+    do {
+        n = recvmsg(from, &message, MSG_CMSG_CLOEXEC | flags);
+    } while (n < 0 && errno == EINTR);
+    *count = 0;
+    *lost = (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
+    for (struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t got = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        memcpy(fds + *count, CMSG_DATA(c), got * sizeof(int));
+        *count += got;
+    }
+    return n;
+}
+
+static void close_fds(const int *fds, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        (void)close(fds[i]);
+}
+
+static bool refuse(const kin__request *r, kin_err err, const char *why)
+{
+    kin__refused(r->slot, r->generation, err, why);
+    return false;
+}
+
+static bool receive_handles(const kin__request *r, int relay, const int *first, size_t first_count, incoming *in)
+{
+    in->handles = calloc(r->handle_count + KIN__FDS_PER_MESSAGE + 8, sizeof *in->handles);
+    if (in->handles == NULL)
+        return refuse(r, KIN_ENOMEM, "the child has no memory for its handles");
+    memcpy(in->handles, first, first_count * sizeof *first);
+    in->handle_count = first_count;
+    while (in->handle_count < r->handle_count) {
+        char byte;
+        bool lost;
+        size_t count;
+        if (relay < 0 || receive_message(relay, &byte, 1, NULL, 0, in->handles + in->handle_count, &count, &lost, 0) <= 0)
+            return refuse(r, KIN_EPIPE, "the handles passed to the child did not arrive: the starter is gone");
+        in->handle_count += count;
+        if (lost || in->handle_count > r->handle_count)
+            return refuse(r, KIN_EMFILE, "the child cannot take all the handles passed to it: too many open descriptors");
+    }
+    return true;
+}
+
+/* Takes a request that was claimed apart. False: it was refused. */
+static bool unpack_request(const kin__request *r, size_t size, int *fds, size_t count, bool lost, incoming *in)
+{
+    size_t fixed = (size_t)KIN__FIXED_FDS + (r->body_in_memfd != 0) + (r->relayed != 0);
+    if (lost || count < fixed)
+        return refuse(r, KIN_EMFILE, "the child cannot take what was passed to it: too many open descriptors");
+    memcpy(in->fixed, fds, sizeof in->fixed);
+    size_t next = KIN__FIXED_FDS, body_size = (size_t)(r->environment_size + r->record_size);
+    in->environment = inbox.body;
+    if (r->body_in_memfd != 0) {
+        int fd = fds[next++];
+        in->environment = body_size > 0 ? mmap(NULL, body_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) : inbox.body;
+        (void)close(fd);
+        if (in->environment == MAP_FAILED)
+            return refuse(r, KIN_ENOMEM, "the child has no memory for its start record");
+    } else if (size != sizeof *r + body_size) {
+        return refuse(r, KIN_EPROTO, "the start record did not arrive whole");
+    }
+    in->record = in->environment + r->environment_size;
+    int relay = r->relayed != 0 ? fds[next++] : -1;
+    bool good = receive_handles(r, relay, fds + next, count - next, in);
+    if (relay >= 0)
+        (void)close(relay);
+    return good;
+}
+
+static bool set_environment(incoming *in, size_t size)
+{
+    size_t count = 0;
+    char *end = in->environment + size;
+    for (char *at = in->environment; at < end && *at != 0; at += strlen(at) + 1)
+        count++;
+    char **variables = calloc(count + 1, sizeof *variables);
+    if (variables == NULL)
+        return false;
+    char *at = in->environment;
+    for (size_t i = 0; i < count; i++, at += strlen(at) + 1)
+        variables[i] = at;
+    environ = variables;
+    return true;
+}
+
+/* Forgets the signals that came for the spare, then lets the child have its own. */
+static void unblock_signals(void)
+{
+    sigset_t pending, all;
+    sigfillset(&all);
+    struct timespec now = {0};
+    while (sigpending(&pending) == 0 && !sigisemptyset(&pending) && sigtimedwait(&all, NULL, &now) > 0) {
+    }
+    kin__signals_restore(&kin__signals_at_init);
+}
+
+static noreturn void run_as_copy(const kin__request *r, incoming *in)
+{
+    os_birth birth = {.role = OS_ROLE_CHILD,
+                      .session = server.session,
+                      .slot = r->slot,
+                      .generation = r->generation,
+                      .record = in->record,
+                      .record_size = (size_t)r->record_size,
+                      .handle_count = in->handle_count};
+    birth.handles = calloc(in->handle_count + 1, sizeof *birth.handles);
+    if (birth.handles == NULL) {
+        (void)refuse(r, KIN_ENOMEM, "the child has no memory for its handles");
+        _exit(255);
+    }
+    for (size_t i = 0; i < in->handle_count; i++)
+        birth.handles[i] = in->handles[i];
+    free(in->handles);
+    kin__child_main(&birth);
+}
+
+static noreturn void run_by_exec(const kin__request *r, incoming *in)
+{
+    char variable[32];
+    kin__birth_file head = {.role = OS_ROLE_CHILD,
+                       .slot = r->slot,
+                       .generation = r->generation,
+                       .session = server.session,
+                       .client_socket = kin__client_socket,
+                       .handle_count = in->handle_count,
+                       .record_size = r->record_size};
+    int fd = kin__birth_write(head, in->handles, in->record);
+    char **arguments = kin__original_arguments(), **variables = kin__with_birth(environ, variable, sizeof variable, fd);
+    if (fd >= 0 && arguments != NULL && variables != NULL) {
+        for (size_t i = 0; i < in->handle_count; i++)
+            kin__inherit(in->handles[i], true);
+        kin__inherit(fd, true);
+        kin__inherit(server.session, true);
+        kin__inherit(kin__client_socket, true);
+        (void)TRY("fexecve", -1, ENOMEM, fexecve(server.executable, arguments, variables));
+    }
+    kin_err err = kin__fail_errno("fexecve", "the child cannot start the executable anew");
+    (void)refuse(r, err, kin_last_error());
+    _exit(255);
+}
+
+static uint32_t idle_spares(void)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < SPARES; i++)
+        count += server.spares[i].pid != 0 && kin__load32(&server.spares[i].taken) == 0;
+    return count;
+}
+
+static bool write_byte(int fd)
+{
+    while (write(fd, "", 1) < 0) {
+        if (errno != EINTR)
+            return false;
+    }
+    return true;
+}
+
+/* From here on this process is the child. */
+static noreturn void become_child(const kin__request *r, size_t size, int *fds, size_t count, bool lost)
+{
+    incoming in = {0};
+    kin__store32(&server.mine->taken, 1);
+    if (idle_spares() == 0) /* else the server makes another when it is awake anyway, to reap: it need not wake up for this */
+        (void)write_byte(server.wanted_write);
+    if (!unpack_request(r, size, fds, count, lost, &in))
+        _exit(255);
+    if (r->daemon == 0)
+        (void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+    (void)dup2(in.fixed[1], 1);
+    (void)dup2(in.fixed[2], 2);
+    (void)umask(r->umask);
+    if (fchdir(in.fixed[0]) != 0) {
+        kin_err err = kin__fail_errno("fchdir", "the child cannot enter the current directory");
+        (void)refuse(r, err, kin_last_error());
+        _exit(255);
+    }
+    if (!set_environment(&in, (size_t)r->environment_size)) {
+        (void)refuse(r, KIN_ENOMEM, "the child has no memory for its environment");
+        _exit(255);
+    }
+    int *keep = calloc(in.handle_count + 3, sizeof *keep);
+    if (keep == NULL) {
+        (void)refuse(r, KIN_ENOMEM, "the child has no memory");
+        _exit(255);
+    }
+    memcpy(keep, in.handles, in.handle_count * sizeof *keep);
+    keep[in.handle_count] = kin__client_socket;
+    keep[in.handle_count + 1] = server.session;
+    keep[in.handle_count + 2] = r->method == KIN_START_SPAWN ? server.executable : kin__client_socket;
+    close_all_but(keep, in.handle_count + 3);
+    free(keep);
+    unblock_signals();
+    if (r->method == KIN_START_SPAWN)
+        run_by_exec(r, &in);
+    run_as_copy(r, &in);
+}
+
+static noreturn void spare_main(void)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != server.pid)
+        _exit(0);
+    memset(&inbox, 0, 4096); /* pages that are touched now need not be copied when it matters */
+    for (;;) {
+        int fds[KIN__FDS_PER_MESSAGE + 8];
+        size_t count;
+        bool lost;
+        ssize_t n = receive_message(server.requests, &inbox.head, sizeof inbox.head, inbox.body, sizeof inbox.body, fds, &count, &lost, 0);
+        if (n <= 0)
+            _exit(0);
+        KIN_CRASH_POINT("spare.received");
+        if ((size_t)n >= sizeof inbox.head && inbox.head.magic == KIN__REQUEST_MAGIC &&
+            kin__claim(inbox.head.slot, inbox.head.generation, getpid(), os_process_birthday()))
+            become_child(&inbox.head, (size_t)n, fds, count, lost);
+        close_fds(fds, count); /* withdrawn, or claimed already */
+    }
+}
+
+/* ---- the server ---- */
+
+/* A process has ended: whether it was a spare that had not become a child. */
+static bool was_idle_spare(pid_t pid)
+{
+    for (size_t i = 0; i < SPARES; i++) {
+        if (server.spares[i].pid == pid) {
+            server.spares[i].pid = 0;
+            return kin__load32(&server.spares[i].taken) == 0;
+        }
+    }
+    return false;
+}
+
+/* Makes spares until there are enough; false if there is none and none could be made. */
+static bool make_spares(void)
+{
+    for (size_t i = 0; i < SPARES; i++) {
+        struct spare *spare = &server.spares[i];
+        if (spare->pid != 0 && kin__load32(&spare->taken) == 0)
+            continue;
+        kin__store32(&spare->taken, 0);
+        server.mine = spare;
+        pid_t pid = kin__fork();
+        if (pid == 0)
+            spare_main();
+        spare->pid = pid > 0 ? pid : 0;
+        if (pid < 0)
+            break;
+    }
+    return idle_spares() > 0;
+}
+
+/* There is no process to be had: tells one of those who ask. */
+static void refuse_one(int number)
+{
+    int fds[KIN__FDS_PER_MESSAGE + 8];
+    size_t count;
+    bool lost;
+    ssize_t n = receive_message(server.requests, &inbox.head, sizeof inbox.head, inbox.body, sizeof inbox.body, fds, &count, &lost, MSG_DONTWAIT);
+    if (n < (ssize_t)sizeof inbox.head)
+        return;
+    close_fds(fds, count);
+    errno = number;
+    kin_err err = kin__fail_errno("fork", "no more processes");
+    if (inbox.head.magic == KIN__REQUEST_MAGIC)
+        kin__refused(inbox.head.slot, inbox.head.generation, err, kin_last_error());
+}
+
+static int status_of(const siginfo_t *info)
+{
+    return info->si_code == CLD_EXITED ? info->si_status & 255 : -info->si_status;
+}
+
+/* Reaps whoever has ended. The session learns of it first, while the process id cannot be reused yet. */
+static void reap(void)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+            return;
+        kin__ended(info.si_pid, status_of(&info));
+        if (was_idle_spare(info.si_pid))
+            kin__request_lost();
+        (void)waitpid(info.si_pid, NULL, 0);
+    }
+}
+
+static noreturn void end_server(void)
+{
+    for (size_t i = 0; i < SPARES; i++) {
+        if (server.spares[i].pid > 0 && kin__load32(&server.spares[i].taken) == 0) {
+            (void)kill(server.spares[i].pid, SIGKILL);
+            (void)waitpid(server.spares[i].pid, NULL, 0);
+        }
+    }
+    _exit(0);
+}
+
+static noreturn void serve(int ends, int root, int64_t root_pid)
+{
+    struct pollfd p[4] = {{.fd = ends, .events = POLLIN},
+                          {.fd = server.wanted_read, .events = POLLIN},
+                          {.fd = root, .events = POLLIN},
+                          {.fd = server.requests}};
+    bool root_gone = false;
+    for (;;) {
+        if (root_gone && kin__server_children() == 0)
+            end_server();
+        bool able = make_spares();
+        int number = errno;
+        p[3].events = able ? 0 : POLLIN;
+        int n = poll(p, 4, able ? -1 : 1000);
+        if (n < 0)
+            continue;
+        if (p[1].revents != 0) {
+            char bytes[64];
+            (void)!read(server.wanted_read, bytes, sizeof bytes);
+        }
+        if (p[0].revents != 0) {
+            struct signalfd_siginfo info[8];
+            while (read(ends, info, sizeof info) > 0) {
+            }
+            reap();
+        }
+        if (p[2].revents != 0) {
+            root_gone = true;
+            p[2].fd = -1;
+            kin__ended(root_pid, OS_STATUS_UNKNOWN);
+        }
+        if ((p[3].revents & POLLHUP) != 0) { /* the root has said that it ends */
+            root_gone = true;
+            p[3].fd = -1;
+        } else if (p[3].revents != 0) {
+            refuse_one(number);
+        }
+    }
+}
+
+/* Becomes the server: lets go of everything, enters the session and says so over the socket. */
+noreturn void kin__server_run(int requests, os_handle session, os_handle session_to_enter, uint32_t slot, uint32_t generation)
+{
+    kin__signals before;
+    server.requests = requests;
+    server.session = (int)session;
+    kin__signals_block(&before);
+    for (int fd = 0; fd < 3; fd++)
+        null_device_at(fd);
+    int keep[] = {server.requests, kin__client_socket, server.session};
+    close_all_but(keep, sizeof keep / sizeof keep[0]);
+    (void)prctl(PR_SET_NAME, "kin server", 0, 0, 0);
+
+    int wanted[2], ends, root;
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    server.pid = getpid();
+    server.executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    server.spares = mmap(NULL, SPARES * sizeof *server.spares, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct sigaction standard = {.sa_handler = SIG_DFL}; /* a program that ignores SIGCHLD would have its children reaped by the kernel */
+    if (server.spares == MAP_FAILED || sigaction(SIGCHLD, &standard, NULL) != 0 || pipe2(wanted, O_CLOEXEC) != 0 || (ends = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)) < 0 ||
+        kin__server_begin(session_to_enter, slot, generation) != KIN_OK)
+        _exit(1);
+    server.wanted_read = wanted[0];
+    server.wanted_write = wanted[1];
+    uint64_t birthday;
+    int64_t root_pid = kin__root_pid(&birthday);
+    os_handle process = OS_NO_HANDLE;
+    if (root_pid != 0 && os_process_open(root_pid, birthday, &process) == KIN_ENOENT)
+        kin__ended(root_pid, OS_STATUS_UNKNOWN);
+    root = (int)process;
+    if (!make_spares() || send(server.requests, "", 1, MSG_NOSIGNAL) != 1)
+        _exit(1);
+    serve(ends, root, root_pid);
+}
