@@ -51,6 +51,10 @@ kin_err os_starter_create(os_handle session, bool pristine)
     return keep_session(session);
 }
 
+void os_starter_end(void)
+{
+}
+
 /* No process is ever asked to be a fork server here. */
 noreturn void os_starter_run(const os_birth *birth)
 {
