@@ -1,10 +1,11 @@
-/* Handles, descriptors and streams of the C library, and channels that carry handles to a process that runs. A handle is a
- * number that means something in one process only; to pass one is to have the system put a duplicate into the receiver and to tell the
- * receiver its number there. What must never happen is that a duplicate stays behind in a process that was never told of it: when the
- * number cannot be delivered, the duplicate is closed from here. Nor may -1 reach the system: it means "this process". */
+/* Handles, descriptors and streams of the C library, and channels that carry handles to a process that runs. A handle
+ * is a number that means something in one process only; to pass one is to have the system put a duplicate into the
+ * receiver and to tell the receiver its number there. What must never happen is that a duplicate stays behind in a
+ * process that was never told of it: when the number cannot be delivered, the duplicate is closed from here. Nor may -1
+ * reach the system: it means "this process". */
 #include "win.h"
 
-/* ---- handles -------------------------------------------------------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------------------------------------------------- */
 
 void os_handle_close(os_handle handle)
 {
@@ -40,7 +41,7 @@ kin_err os_handle_duplicate(os_handle handle, os_handle *copy)
     return KIN_OK;
 }
 
-/* ---- descriptors ------------------------------------------------------------------------------------------------------ */
+/* ---- descriptors ------------------------------------------------------------------------------------------------- */
 
 #if defined(_MSC_VER)
 static void ignore_parameter(const wchar_t *expression, const wchar_t *function, const wchar_t *file, unsigned line,
@@ -50,7 +51,8 @@ static void ignore_parameter(const wchar_t *expression, const wchar_t *function,
 }
 #endif
 
-/* Microsoft's C library ends the program when it is asked about a descriptor that is not open; here that is only an answer. */
+/* Microsoft's C library ends the program when it is asked about a descriptor that is not open; here that is only an
+ * answer. */
 HANDLE win_handle_of_fd(int fd)
 {
     if (fd < 0)
@@ -99,7 +101,7 @@ kin_err os_handle_to_fd(os_handle handle, int *fd)
     return open_fd(handle, _O_BINARY, fd);
 }
 
-/* ---- streams ---------------------------------------------------------------------------------------------------------- */
+/* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 #define MODE_READ 1u
 #define MODE_WRITE 2u
@@ -115,8 +117,8 @@ typedef struct object_information {
 } object_information;
 typedef LONG(NTAPI *query_object)(HANDLE handle, int what, void *answer, ULONG size, ULONG *used);
 
-/* What may be done with a handle. The C library does not tell how it opened a stream; the system knows. When it cannot be asked,
- * everything: an operation that is not allowed then fails when it is tried. */
+/* What may be done with a handle. The C library does not tell how it opened a stream; the system knows. When it cannot
+ * be asked, everything: an operation that is not allowed then fails when it is tried. */
 static ACCESS_MASK access_of(HANDLE handle)
 {
     HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
@@ -128,9 +130,10 @@ static ACCESS_MASK access_of(HANDLE handle)
     return answer.access;
 }
 
-/* The C library keeps "append" to itself. A stream that was just opened for appending to something gives itself away by standing
- * at the start of a file that is not empty and that it cannot read; any other mode would have emptied it. After its first write
- * it stands at the end, and there plain writing does the same, as sender and receiver share the position. */
+/* The C library keeps "append" to itself. A stream that was just opened for appending to something gives itself away by
+ * standing at the start of a file that is not empty and that it cannot read; any other mode would have emptied it.
+ * After its first write it stands at the end, and there plain writing does the same, as sender and receiver share the
+ * position. */
 static bool appends(HANDLE handle, ACCESS_MASK access)
 {
     LARGE_INTEGER size, at, nowhere = {.QuadPart = 0};
@@ -151,9 +154,10 @@ static uint32_t translation_of(int fd)
     return mode != -1 ? (uint32_t)mode & MODE_TRANSLATION : (uint32_t)_O_BINARY;
 }
 
-/* Writes out what is buffered and brings the position that the system keeps to where the user of the stream is. The position is asked for
- * first, as flushing a reader forgets it in older C libraries; and the way leads over the end, as a seek within what is buffered
- * does not reach the system in newer ones. A pipe's reader is left alone: what it has buffered cannot be put back. */
+/* Writes out what is buffered and brings the position that the system keeps to where the user of the stream is. The
+ * position is asked for first, as flushing a reader forgets it in older C libraries; and the way leads over the end, as
+ * a seek within what is buffered does not reach the system in newer ones. A pipe's reader is left alone: what it has
+ * buffered cannot be put back. */
 static bool settle(FILE *file, HANDLE handle, ACCESS_MASK access)
 {
     if (GetFileType(handle) != FILE_TYPE_DISK)
@@ -225,7 +229,8 @@ static kin_err open_stream(int fd, uint32_t mode, FILE **file)
     return KIN_OK;
 }
 
-/* Works on a duplicate: the C library closes what it was given when it is undone half-way, and the caller's must survive that. */
+/* Works on a duplicate: the C library closes what it was given when it is undone half-way, and the caller's must
+ * survive that. */
 kin_err os_handle_to_file(os_handle handle, uint32_t mode, FILE **file)
 {
     os_handle copy;
@@ -251,10 +256,10 @@ kin_err os_handle_to_file(os_handle handle, uint32_t mode, FILE **file)
     return error;
 }
 
-/* ---- channels --------------------------------------------------------------------------------------------------------- */
+/* ---- channels ---------------------------------------------------------------------------------------------------- */
 
-/* A pipe that keeps messages apart, with waits that can be given up (an anonymous pipe has neither). Its name is used once, between
- * two lines of os_channel_create: one instance, nobody else's process, no other machine. */
+/* A pipe that keeps messages apart, with waits that can be given up (an anonymous pipe has neither). Its name is used
+ * once, between two lines of os_channel_create: one instance, nobody else's process, no other machine. */
 
 #define CHANNEL_MAGIC 0x4E484B31u /* "1KHN" */
 #define CHANNEL_BUFFER 65536
@@ -302,8 +307,8 @@ kin_err os_channel_create(os_handle *receiver, os_handle *sender)
     return KIN_OK;
 }
 
-/* Ends an operation that was begun: waits for it, or takes it back. Returns the system's error; WAIT_TIMEOUT if it was taken back.
- * It may have been done after all when it is being taken back; then it counts as done. */
+/* Ends an operation that was begun: waits for it, or takes it back. Returns the system's error; WAIT_TIMEOUT if it was
+ * taken back. It may have been done after all when it is being taken back; then it counts as done. */
 static DWORD finish(HANDLE pipe, OVERLAPPED *operation, BOOL begun, DWORD wait_ms, DWORD *moved)
 {
     bool timed_out = false;

@@ -1,7 +1,7 @@
-/* Shared memory as unnamed sections backed by the page file. A section has no name, so nobody can open, squat or guess it;
- * it reaches another process only as a handle duplicated into it, and the system frees it with its last handle and view. All of
- * it is committed when it is made, so that memory runs out here and never as a fault at first touch. Nothing in this file may
- * keep a section open behind the caller's back. */
+/* Shared memory as unnamed sections backed by the page file. A section has no name, so nobody can open, squat or guess
+ * it; it reaches another process only as a handle duplicated into it, and the system frees it with its last handle and
+ * view. All of it is committed when it is made, so that memory runs out here and never as a fault at first touch.
+ * Nothing in this file may keep a section open behind the caller's back. */
 #include "win.h"
 
 #define MAPPED_ACCESS (FILE_MAP_READ | FILE_MAP_WRITE)
@@ -74,8 +74,8 @@ void os_memory_unmap(void *base, size_t size)
         UnmapViewOfFile(base);
 }
 
-/* Windows cannot replace a view in one step without placeholders reserved when it was mapped. Between the two calls the addresses are
- * free: another thread may get them, and then there is nothing to keep. */
+/* Windows cannot replace a view in one step without placeholders reserved when it was mapped. Between the two calls the
+ * addresses are free: another thread may get them, and then there is nothing to keep. */
 bool os_memory_blank(void *base, size_t size)
 {
     if (base == NULL || !UnmapViewOfFile(base))
@@ -92,7 +92,7 @@ void os_memory_forget(void *base, size_t size)
         VirtualFree(base, 0, MEM_RELEASE);
 }
 
-/* ---- who may open what is made here ------------------------------------------------------------------------------------ */
+/* ---- who may open what is made here ------------------------------------------------------------------------------ */
 
 static INIT_ONCE owner_once = INIT_ONCE_STATIC_INIT;
 static SECURITY_ATTRIBUTES owner_attributes;

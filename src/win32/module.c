@@ -1,10 +1,10 @@
-/* Functions as (module, offset). A module is loaded at another address in every process, but the distance of a function from its
- * module's start is fixed when the file is linked. So a function crosses as a file, a distance, and the identity of the build, read
- * from the headers of the loaded image. Only an address inside a section that holds code is ever accepted, on either side:
- * a number from outside must not become a jump into data. */
+/* Functions as (module, offset). A module is loaded at another address in every process, but the distance of a function
+ * from its module's start is fixed when the file is linked. So a function crosses as a file, a distance, and the
+ * identity of the build, read from the headers of the loaded image. Only an address inside a section that holds code is
+ * ever accepted, on either side: a number from outside must not become a jump into data. */
 #include "win.h"
 
-/* ---- the loaded image ----------------------------------------------------------------------------------------------- */
+/* ---- the loaded image -------------------------------------------------------------------------------------------- */
 
 static const IMAGE_NT_HEADERS *headers_of(HMODULE module)
 {
@@ -70,7 +70,7 @@ static uint64_t build_of(HMODULE module, const IMAGE_NT_HEADERS *headers)
     return hash_debug_records(build, module, headers);
 }
 
-/* ---- its file --------------------------------------------------------------------------------------------------------- */
+/* ---- its file ---------------------------------------------------------------------------------------------------- */
 
 /* GetModuleFileNameW does not say how much room it needs, only that there was too little. */
 wchar_t *win_module_path(HMODULE module)
@@ -131,8 +131,8 @@ kin_err os_place_of(void (*function)(void), os_place *place)
     return name_module(module, place->module, sizeof place->module);
 }
 
-/* The library, with one more reference to it, so that what is found in it stays. It is looked for by its whole path; what it
- * needs itself is looked for beside it first. */
+/* The library, with one more reference to it, so that what is found in it stays. It is looked for by its whole path;
+ * what it needs itself is looked for beside it first. */
 static kin_err take_library(const char *name, HMODULE *module)
 {
     wchar_t *path = win_wide(name);

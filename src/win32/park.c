@@ -1,9 +1,9 @@
-/* One thread sleeps, another wakes it, in whatever process: each place in the session's thread table has an auto-reset event
- * under a name that holds the session's id, the slot and its generation. (WaitOnAddress and keyed events do not reach other
- * processes.) The key idea is the order: the sleeper makes its event before its last look at the word, the waker writes the word
- * before it looks for the event; so either the sleeper sees the word or the waker finds the event, and no wake-up is lost. An event may
- * be left set by a wake that came too late; the next sleep then returns for nothing, which is allowed. A waker must never
- * wait for a sleeper, nor mind that there is none. */
+/* One thread sleeps, another wakes it, in whatever process: each place in the session's thread table has an auto-reset
+ * event under a name that holds the session's id, the slot and its generation. (WaitOnAddress and keyed events do not
+ * reach other processes.) The key idea is the order: the sleeper makes its event before its last look at the word, the
+ * waker writes the word before it looks for the event; so either the sleeper sees the word or the waker finds the
+ * event, and no wake-up is lost. An event may be left set by a wake that came too late; the next sleep then returns for
+ * nothing, which is allowed. A waker must never wait for a sleeper, nor mind that there is none. */
 #include "win.h"
 
 #include "../atomic.h"
@@ -13,8 +13,8 @@
 
 static wchar_t session_text[33]; /* the id in hexadecimal digits; "" before os_park_init */
 
-/* Handles to the events of threads that were woken lately. Opening by name costs far more than setting. An entry keeps the event
- * of a dead thread in being, which harms nobody: a place that is given up comes back with another generation. */
+/* Handles to the events of threads that were woken lately. Opening by name costs far more than setting. An entry keeps
+ * the event of a dead thread in being, which harms nobody: a place that is given up comes back with another generation. */
 typedef struct known_event {
     uint32_t slot;
     uint32_t generation;
@@ -51,7 +51,8 @@ void os_park_init(const uint8_t session_id[16])
     session_text[32] = L'\0';
 }
 
-/* "Local\": the namespace of the logon session, where anybody may make names, but only who knows 128 random bits can guess these. */
+/* "Local\": the namespace of the logon session, where anybody may make names, but only who knows 128 random bits can
+ * guess these. */
 #define NAME_SPACE 96
 
 static void event_name(wchar_t name[NAME_SPACE], uint32_t slot, uint32_t generation)
@@ -129,7 +130,8 @@ static void remember(uint32_t slot, uint32_t generation, HANDLE event)
         CloseHandle(before);
 }
 
-/* No event: nobody sleeps there. Any other failure (no memory) would leave a thread asleep, so it is tried again for a while. */
+/* No event: nobody sleeps there. Any other failure (no memory) would leave a thread asleep, so it is tried again for a
+ * while. */
 static HANDLE open_event(const wchar_t *name)
 {
     for (int tries = 0; tries < 200; tries++) {

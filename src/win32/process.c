@@ -1,7 +1,8 @@
-/* Processes: who they are, ending them, and hearing of their end. A process is named by its id and the time it was created, which
- * the system keeps for as long as any handle to it is open; a handle therefore never comes to mean another process. Ends are heard
- * through a thread pool of kin's own, which has no limit of 63 and cannot be kept busy by the program's work. What is
- * reported must never come before the last thread of the process is gone: a process is signalled only then. */
+/* Processes: who they are, ending them, and hearing of their end. A process is named by its id and the time it was
+ * created, which the system keeps for as long as any handle to it is open; a handle therefore never comes to mean
+ * another process. Ends are heard through a thread pool of kin's own, which has no limit of 63 and cannot be kept busy
+ * by the program's work. What is reported must never come before the last thread of the process is gone: a process is
+ * signalled only then. */
 #include "win.h"
 
 /* How a process that kin ended is told from one that returned a number. */
@@ -21,7 +22,7 @@ int64_t os_process_self(void)
 bool win_birthday(HANDLE process, uint64_t *birthday)
 {
     FILETIME created, exited, kernel, user;
-    if (WIN_FAULT("GetProcessTimes") || !GetProcessTimes(process, &created, &exited, &kernel, &user))
+    if (!GetProcessTimes(process, &created, &exited, &kernel, &user))
         return false;
     *birthday = ((uint64_t)created.dwHighDateTime << 32) | created.dwLowDateTime;
     return true;
@@ -49,7 +50,7 @@ kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process)
         return error == ERROR_INVALID_PARAMETER ? kin__fail_in(KIN_ENOENT, "it has ended") : failure;
     }
     uint64_t began;
-    if (!win_birthday(found, &began)) {
+    if (WIN_FAULT("GetProcessTimes") || !win_birthday(found, &began)) {
         DWORD error = GetLastError();
         CloseHandle(found);
         return win_fail(error, "GetProcessTimes", "cannot tell when process %lld began", (long long)pid);
@@ -86,36 +87,44 @@ kin_err os_process_end(os_handle process, bool force)
     return win_fail(error, "TerminateProcess", "cannot end process %lu", (unsigned long)GetProcessId(target));
 }
 
-/* ---- exit codes ------------------------------------------------------------------------------------------------------- */
+/* ---- exit codes -------------------------------------------------------------------------------------------------- */
 
-/* An end by an exception as the signal that it would have been. abort() of the C library ends with 3, as exit(3) does: it is
- * reported as 3, and whoever knows whether the process went through exit() (portable code does) tells them apart. */
-static const struct {
-    DWORD code;
-    int status;
-} ends[] = {
-    {CODE_KILLED, -9},  {CODE_ASKED, -15},                     /* os_process_end */
-    {0xC0000005u, -11}, {0xC00000FDu, -11},                    /* access, stack  */
-    {0xC0000094u, -8},  {0xC0000095u, -8},  {0xC000008Du, -8}, /* arithmetic     */
-    {0xC000008Eu, -8},  {0xC000008Fu, -8},  {0xC0000090u, -8},
-    {0xC0000091u, -8},  {0xC0000092u, -8}, /* floating point */
-    {0xC0000093u, -8},  {0xC000001Du, -4}, /* illegal instruction */
-    {0x80000003u, -5},                     /* breakpoint */
-    {0xC000013Au, -2},                     /* Ctrl-C */
-    {0xC0000409u, -6},                     /* fail fast: abort() of newer C libraries, a damaged stack */
-};
-
+/* An end by an exception is the signal that it would have been. abort() of the C library ends with 3, as exit(3) does: it is
+ * reported as 3, and portable code, which knows whether the process went through exit(), tells them apart. */
 int win_status(DWORD code)
 {
-    if (code <= 255)
-        return (int)code;
-    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
-        if (ends[i].code == code)
-            return ends[i].status;
-    return code >> 28 == 0xC ? -127 : (int)(code & 0xFF);
+    switch (code) {
+    case CODE_KILLED:
+        return -9;
+    case CODE_ASKED:
+        return -15;
+    case 0xC0000005u: /* access violation */
+    case 0xC00000FDu: /* stack overflow */
+        return -11;
+    case 0xC000008Du: /* floating point: a denormal operand */
+    case 0xC000008Eu: /* division by zero */
+    case 0xC000008Fu: /* an inexact result */
+    case 0xC0000090u: /* an invalid operation */
+    case 0xC0000091u: /* overflow */
+    case 0xC0000092u: /* its stack */
+    case 0xC0000093u: /* underflow */
+    case 0xC0000094u: /* integers: division by zero */
+    case 0xC0000095u: /* overflow */
+        return -8;
+    case 0xC0000409u: /* fail fast: abort() as newer C libraries may end, a damaged stack */
+        return -6;
+    case 0x80000003u: /* breakpoint */
+        return -5;
+    case 0xC000001Du: /* illegal instruction */
+        return -4;
+    case 0xC000013Au: /* Ctrl-C */
+        return -2;
+    default:
+        return code >> 28 == 0xC ? -127 : (int)(code & 0xFF);
+    }
 }
 
-/* ---- watching --------------------------------------------------------------------------------------------------------- */
+/* ---- watching ---------------------------------------------------------------------------------------------------- */
 
 typedef struct watch {
     HANDLE process;
@@ -192,7 +201,7 @@ kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t p
     return error;
 }
 
-/* ---- this process ----------------------------------------------------------------------------------------------------- */
+/* ---- this process ------------------------------------------------------------------------------------------------ */
 
 typedef HRESULT(WINAPI *describe_thread)(HANDLE thread, PCWSTR description);
 

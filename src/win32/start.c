@@ -1,9 +1,10 @@
-/* How a child comes into being: the program's own executable is started anew with the parent's command line, and is told by a
- * variable in its environment that it is a child. The key idea is that nothing crosses by inheritance but the ends of one pipe and the
- * standard streams: everything else is duplicated into the child once it exists, and the record lies in a section whose handle
- * is one of those duplicates. Through the pipe goes one small message, which always fits its buffer; so a child that never
- * reads it (its main does something else first, or never calls kin_init) holds up nobody, and one whose parent dies reads the
- * end of the pipe and ends. The parent's own environment and handles must never be changed on the way: other threads use them. */
+/* How a child comes into being: the program's own executable is started anew with the parent's command line, and is
+ * told by a variable in its environment that it is a child. The key idea is that nothing crosses by inheritance but the
+ * ends of one pipe and the standard streams: everything else is duplicated into the child once it exists, and the
+ * record lies in a section whose handle is one of those duplicates. Through the pipe goes one small message, which
+ * always fits its buffer; so a child that never reads it (its main does something else first, or never calls kin_init)
+ * holds up nobody, and one whose parent dies reads the end of the pipe and ends. The parent's own environment and
+ * handles must never be changed on the way: other threads use them. */
 #include "win.h"
 
 #define VARIABLE L"KIN_BIRTH"
@@ -62,8 +63,8 @@ noreturn void os_starter_run(const os_birth *birth)
     os_process_exit(255);
 }
 
-/* The C library tells its umask only to who sets it. So it is set to what it was last time; only if the program has changed it
- * meanwhile is there a moment in which files made by another thread get the older one. */
+/* The C library tells its umask only to who sets it. So it is set to what it was last time; only if the program has
+ * changed it meanwhile is there a moment in which files made by another thread get the older one. */
 static uint32_t current_umask(void)
 {
     static SRWLOCK lock = SRWLOCK_INIT;
@@ -79,9 +80,10 @@ static uint32_t current_umask(void)
     return (uint32_t)now;
 }
 
-/* ---- the environment ---------------------------------------------------------------------------------------------------- */
+/* ---- the environment --------------------------------------------------------------------------------------------- */
 
-/* Blocks are sorted by name without regard to case. Names that begin with '=' (current directories of drives) come first. */
+/* Blocks are sorted by name without regard to case. Names that begin with '=' (current directories of drives) come
+ * first. */
 static bool comes_before(const wchar_t *entry, const wchar_t *name)
 {
     if (entry[0] == L'=')
@@ -129,10 +131,10 @@ static wchar_t *environment_with(const wchar_t *addition)
     return made;
 }
 
-/* ---- what the new process inherits ------------------------------------------------------------------------------------ */
+/* ---- what the new process inherits ------------------------------------------------------------------------------- */
 
-/* Made for one CreateProcess and closed right after it. Each is a duplicate of its own, so none is in the list twice (which
- * Windows refuses), and no handle of the program becomes inheritable, not even for a moment. */
+/* Made for one CreateProcess and closed right after it. Each is a duplicate of its own, so none is in the list twice
+ * (which Windows refuses), and no handle of the program becomes inheritable, not even for a moment. */
 typedef struct inheritance {
     HANDLE pipe, input, output, error;
 } inheritance;
@@ -180,13 +182,13 @@ static bool make_inheritance(HANDLE pipe, inheritance *list, const char **step)
            (list->error = inherit_stream(stderr, step)) != NULL;
 }
 
-/* ---- daemons ------------------------------------------------------------------------------------------------------------ */
+/* ---- daemons ----------------------------------------------------------------------------------------------------- */
 
 static SRWLOCK job_lock = SRWLOCK_INIT;
 static HANDLE job_handle;
 
-/* The job of this process's daemons. Its only handle is here and goes with this process, however that ends; with it go all that
- * run in the job. */
+/* The job of this process's daemons. Its only handle is here and goes with this process, however that ends; with it go
+ * all that run in the job. */
 static HANDLE daemon_job(void)
 {
     AcquireSRWLockExclusive(&job_lock);
@@ -209,7 +211,7 @@ static HANDLE daemon_job(void)
     return job;
 }
 
-/* ---- creating the process ----------------------------------------------------------------------------------------------- */
+/* ---- creating the process ---------------------------------------------------------------------------------------- */
 
 /* All that CreateProcess needs, to be given back together. */
 typedef struct launch {
@@ -360,7 +362,7 @@ static kin_err create_process(HANDLE pipe, bool daemon, PROCESS_INFORMATION *chi
     return error;
 }
 
-/* ---- what the new process is given -------------------------------------------------------------------------------------- */
+/* ---- what the new process is given ------------------------------------------------------------------------------- */
 
 /* A start that is under way. */
 typedef struct start_state {
@@ -470,7 +472,7 @@ static kin_err send_birth(start_state *s)
     return win_fail(error, "WriteFile", "cannot tell process %lld what it is", (long long)s->pid);
 }
 
-/* ---- starting ------------------------------------------------------------------------------------------------------------- */
+/* ---- starting ---------------------------------------------------------------------------------------------------- */
 
 /* The child has been claimed: from here on it is the table that tells what became of it. */
 static void set_off(start_state *s, bool ended)
@@ -498,7 +500,7 @@ static void set_off(start_state *s, bool ended)
 static kin_err take_up(start_state *s)
 {
     bool ended;
-    if (!win_birthday(s->child, &s->birthday))
+    if (WIN_FAULT("GetProcessTimes") || !win_birthday(s->child, &s->birthday))
         return win_fail(GetLastError(), "GetProcessTimes", "cannot tell when process %lld began", (long long)s->pid);
     kin_err error = equip(s, &ended);
     if (error != KIN_OK)
@@ -543,7 +545,7 @@ kin_err os_process_start(const os_start *start)
     return error;
 }
 
-/* ---- in the child --------------------------------------------------------------------------------------------------------- */
+/* ---- in the child ------------------------------------------------------------------------------------------------ */
 
 /* Takes the variable out of both environments, the system's and the C library's. False: there is none. */
 static bool take_variable(wchar_t text[64])

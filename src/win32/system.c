@@ -1,8 +1,9 @@
-/* CPUs, yielding, the end of threads, terminals; and what this folder needs to say what went wrong: the table from the system's
- * errors to kin's, and the system's own words for them. Nothing here may allocate on the way to reporting a failure. */
+/* CPUs, yielding, the end of threads, terminals; and what this folder needs to say what went wrong: the table from the
+ * system's errors to kin's, and the system's own words for them. Nothing here may allocate on the way to reporting a
+ * failure. */
 #include "win.h"
 
-/* ---- errors --------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
     DWORD system;
@@ -77,7 +78,7 @@ kin_err win_fail(DWORD error, const char *call, const char *format, ...)
     return kin__fail(win_error(error), "%s: %s [%s, error %lu]", sentence, text, call, (unsigned long)error);
 }
 
-/* ---- text ----------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 wchar_t *win_wide(const char *utf8)
 {
@@ -101,7 +102,7 @@ char *win_utf8(const wchar_t *wide)
     return utf8;
 }
 
-/* ---- CPUs ----------------------------------------------------------------------------------------------------------- */
+/* ---- CPUs -------------------------------------------------------------------------------------------------------- */
 
 static int count_bits(DWORD_PTR mask)
 {
@@ -111,8 +112,9 @@ static int count_bits(DWORD_PTR mask)
     return bits;
 }
 
-/* Processors come in groups of up to 64. A process within one group has an affinity mask; one that spans several (by default from
- * Windows 11 on, on machines that have more than one) has all processors of its groups, as far as can be told. */
+/* Processors come in groups of up to 64. A process within one group has an affinity mask; one that spans several (by
+ * default from Windows 11 on, on machines that have more than one) has all processors of its groups, as far as can be
+ * told. */
 int os_cpu_count(void)
 {
     USHORT groups[64];
@@ -140,7 +142,7 @@ void os_yield(void)
         Sleep(0);
 }
 
-/* ---- the end of threads --------------------------------------------------------------------------------------------- */
+/* ---- the end of threads ------------------------------------------------------------------------------------------ */
 
 typedef BOOLEAN(NTAPI *shutdown_query)(void);
 
@@ -148,8 +150,8 @@ static void (*thread_ended)(void *value);
 static shutdown_query shutting_down;
 static DWORD thread_key = FLS_OUT_OF_INDEXES;
 
-/* Also called for the thread that ends the process, after all others were stopped wherever they were, perhaps holding a lock.
- * Nothing may be done then: the process is ending, and whoever watches it will tidy up. */
+/* Also called for the thread that ends the process, after all others were stopped wherever they were, perhaps holding a
+ * lock. Nothing may be done then: the process is ending, and whoever watches it will tidy up. */
 static void NTAPI thread_ends(void *value)
 {
     if (value == NULL || (shutting_down != NULL && shutting_down()))

@@ -1,5 +1,6 @@
-/* What the files of this folder share: the system's headers in the one order that works, turning an error of Windows into
- * one of kin's with a sentence, UTF-8 at the boundary, and the access that names made here give (their owner alone). */
+/* What the files of this folder share: the system's headers in the one order that works, turning an error of Windows
+ * into one of kin's with a sentence, UTF-8 at the boundary, and the access that names made here give (their owner
+ * alone). */
 #ifndef KIN_SRC_WIN32_WIN_H
 #define KIN_SRC_WIN32_WIN_H
 
@@ -41,7 +42,8 @@ kin_err win_error(DWORD error);
 /* Fails with the sentence, followed by what the system says about `error`: "<sentence>: <text> [<call>, error <n>]". */
 kin_err win_fail(DWORD error, const char *call, const char *format, ...) KIN_PRINTF(3, 4);
 
-/* The text in the other encoding, in memory to be freed; NULL (the last error says why) if it is not valid or there is no memory. */
+/* The text in the other encoding, in memory to be freed; NULL (the last error says why) if it is not valid or there is
+ * no memory. */
 wchar_t *win_wide(const char *utf8);
 char *win_utf8(const wchar_t *wide);
 
@@ -71,7 +73,8 @@ static inline HANDLE win_handle(os_handle handle)
     return (HANDLE)handle;
 }
 
-/* A number that stands for no object, or for "this process" to the system: -1 is the pseudo handle of the process itself. */
+/* A number that stands for no object, or for "this process" to the system: -1 is the pseudo handle of the process
+ * itself. */
 static inline bool win_no_handle(os_handle handle)
 {
     return handle == 0 || handle == OS_NO_HANDLE;
