@@ -115,6 +115,8 @@ kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
 {
     if (!kin__is_lock(lock))
         return not_a_lock(lock);
+    if (timeout_ms < KIN_FOREVER)
+        return kin__fail(KIN_EINVAL, "lock '%s': a time-out of %lld ms", name_of(lock), (long long)timeout_ms);
     uint64_t me = kin__thread_me(), free_word = 0;
     if (me == 0)
         return kin_last_code();
@@ -122,8 +124,6 @@ kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
         KIN_CRASH_POINT("lock.acquired");
         return KIN_OK;
     }
-    if (timeout_ms < KIN_FOREVER)
-        return kin__fail(KIN_EINVAL, "lock '%s': a time-out of %lld ms", name_of(lock), (long long)timeout_ms);
     return acquire_slow(lock, me, timeout_ms);
 }
 
