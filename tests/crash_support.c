@@ -1,0 +1,169 @@
+/* The portable half of crash_support.h. */
+#include "crash_support.h"
+
+#include "park.h"
+#include "session.h"
+
+#include <stdlib.h>
+#include <uv.h>
+
+#define UNTIL_MS 20000
+
+bool crash_until(bool (*is)(void *arg), void *arg)
+{
+    int64_t end = kin_now() + test_ms(UNTIL_MS);
+    for (int turn = 0; !is(arg); turn++) {
+        if (kin_now() > end)
+            return is(arg);
+        if (turn > 100)
+            uv_sleep(1);
+    }
+    return true;
+}
+
+typedef struct at_least {
+    const uint32_t *word;
+    uint32_t least;
+} at_least;
+
+static bool is_at_least(void *arg)
+{
+    const at_least *a = arg;
+    return kin__load32(a->word) >= a->least;
+}
+
+bool crash_until_at_least(const uint32_t *word, uint32_t least)
+{
+    return crash_until(is_at_least, &(at_least){word, least});
+}
+
+int crash_sleepers(const kin_lock *lock)
+{
+    const kin__session *s = kin__my.session;
+    uint32_t used = kin__load32(&s->threads_used);
+    int count = 0;
+    for (uint32_t i = 0; i < used && i < KIN__THREADS; i++) {
+        bool sleeps = (kin__load64(&s->sleeping[i / 64]) >> (i % 64) & 1) != 0;
+        count += sleeps && kin__load64(&s->threads[i].key) == lock->kin__id;
+    }
+    return count;
+}
+
+typedef struct sleepers {
+    const kin_lock *lock;
+    int count;
+} sleepers;
+
+/* They sleep for good only once the lock says that somebody does. */
+static bool enough_sleep(void *arg)
+{
+    const sleepers *s = arg;
+    return crash_sleepers(s->lock) >= s->count && (kin__load64(&s->lock->kin__word) & 1) != 0;
+}
+
+bool crash_until_sleepers(const kin_lock *lock, int count)
+{
+    return crash_until(enough_sleep, &(sleepers){lock, count});
+}
+
+bool crash_until_sleeping(const kin_lock *lock)
+{
+    return crash_until_sleepers(lock, 1);
+}
+
+uint32_t crash_seed(void)
+{
+    const char *text = getenv("KIN_TEST_SEED");
+    uint32_t seed = text != NULL ? (uint32_t)strtoul(text, NULL, 10) : (uint32_t)uv_hrtime() | 1;
+    printf("seed %lu (KIN_TEST_SEED)\n", (unsigned long)seed);
+    return seed;
+}
+
+uint32_t crash_random(uint32_t *state, uint32_t below)
+{
+    uint32_t x = *state != 0 ? *state : 1;
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    *state = x;
+    return below != 0 ? x % below : 0;
+}
+
+void crash_spin_us(uint32_t us)
+{
+    uint64_t end = uv_hrtime() + (uint64_t)us * 1000u;
+    while (uv_hrtime() < end) {
+    }
+}
+
+void crash_end(int code)
+{
+    os_process_exit(code);
+}
+
+int crash_join(kin_process *process)
+{
+    int code = CRASH_LOST;
+    kin_err err = kin_process_join(process, test_ms(UNTIL_MS));
+    if (err == KIN_ETIMEDOUT) {
+        code = CRASH_HANGS;
+        print_error("%s\n", kin_last_error());
+        (void)kin_process_kill(process);
+    } else if (err == KIN_OK) {
+        (void)kin_process_exit_code(process, &code);
+    }
+    kin_process_close(process);
+    return code;
+}
+
+int64_t crash_server(void)
+{
+    const kin__session *s = kin__my.session;
+    for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
+        uint64_t word = kin__load64(&s->words[i]);
+        if (kin__word_state(word) == KIN__RUNNING && (kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0 &&
+            kin__load64(&s->info[i].parent) == 0)
+            return kin__word_low(word);
+    }
+    return 0;
+}
+
+bool crash_is_root(void)
+{
+    return getenv("KIN_BIRTH") == NULL;
+}
+
+int crash_places(void)
+{
+    int count = 0;
+    for (uint32_t i = 0; i < KIN__PROCESSES; i++)
+        count += kin__word_state(kin__load64(&kin__my.session->words[i])) != KIN__FREE;
+    return count;
+}
+
+static bool few_places(void *arg)
+{
+    return crash_places() <= *(int *)arg;
+}
+
+bool crash_until_places(int most)
+{
+    return crash_until(few_places, &most);
+}
+
+static bool is_gone(void *arg)
+{
+    uint32_t pid = (uint32_t)*(int64_t *)arg;
+    for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
+        uint64_t word = kin__load64(&kin__my.session->words[i]);
+        uint32_t state = kin__word_state(word);
+        if (state == KIN__DYING || ((state == KIN__CLAIMED || state == KIN__RUNNING) && kin__word_low(word) == pid))
+            return false;
+    }
+    return true;
+}
+
+bool crash_until_gone(int64_t pid)
+{
+    return crash_until(is_gone, &pid);
+}

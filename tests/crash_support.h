@@ -1,0 +1,57 @@
+/* What tests that kill need beside the tests' other support: waiting with generous bounds, numbers by chance that can be repeated, and
+ * a look at (and a hand on) the processes of the family. */
+#ifndef KIN_TESTS_CRASH_SUPPORT_H
+#define KIN_TESTS_CRASH_SUPPORT_H
+
+#include "support.h"
+
+/* Waits until `is` says so, for up to 20 s (scaled). What it said last. */
+bool crash_until(bool (*is)(void *arg), void *arg);
+/* The same for a word in shared memory: until it is at least `least`. */
+bool crash_until_at_least(const uint32_t *word, uint32_t least);
+/* Until somebody sleeps on this lock. */
+bool crash_until_sleeping(const kin_lock *lock);
+/* How many threads sleep on it. */
+int crash_sleepers(const kin_lock *lock);
+bool crash_until_sleepers(const kin_lock *lock, int count);
+
+/* KIN_TEST_SEED, or a new one; printed, so that a failure can be repeated. */
+uint32_t crash_seed(void);
+uint32_t crash_random(uint32_t *state, uint32_t below);
+
+/* Spins for about this long: for pauses within a race, not to wait for anything. */
+void crash_spin_us(uint32_t us);
+
+/* Ends this process at once, without exit handlers. */
+void crash_end(int code);
+
+/* Joins, closes, and gives the exit code: CRASH_HANGS if it did not end (then it was killed), CRASH_LOST if nobody knows. */
+#define CRASH_HANGS (-1000)
+#define CRASH_LOST (-1001)
+int crash_join(kin_process *process);
+
+/* ---- through the session's tables ---- */
+
+/* The fork server's pid; 0 where there is none (Windows) or it is dead. */
+int64_t crash_server(void);
+/* Whether this is the process that the user started; to be asked before kin_init. */
+bool crash_is_root(void);
+/* How many places of the process table are not free. */
+int crash_places(void);
+/* Waits until that is no more than `most`: orphans and daemons end by themselves, a little later. */
+bool crash_until_places(int most);
+/* Waits until no process with this pid is alive as far as the tables know. */
+bool crash_until_gone(int64_t pid);
+
+/* ---- the system's: crash_support_posix.c, crash_support_win32.c ---- */
+
+/* From now on this process dies at that crash point, "name" or "name:n"; NULL: nowhere. What it starts is told so too. */
+void crash_at(const char *point);
+/* The children of a process, up to `most`; -1 where that cannot be told. */
+int crash_children_of(int64_t pid, int64_t *children, int most);
+/* Has no more processes made by `pid` and everybody else of this user, or as many as before. False where that cannot be done. */
+bool crash_limit_processes(int64_t pid, bool limited);
+/* Gives up the privileges that limits do not bind; false where there is no such thing. */
+bool crash_give_up_privileges(void);
+
+#endif
