@@ -102,7 +102,7 @@ static union {
     BYTE space[sizeof(ACL) + sizeof(ACCESS_ALLOWED_ACE) + SECURITY_MAX_SID_SIZE];
 } owner_list;
 
-/* One entry: everything to the user this process runs as. All else, administrators included, is refused by its absence. */
+/* One entry: everything to the user this process runs as. Whoever is not in it, an administrator too, is refused. */
 static bool describe_owner(HANDLE token)
 {
     union {

@@ -14,7 +14,7 @@
 static wchar_t session_text[33]; /* the id in hexadecimal digits; "" before os_park_init */
 
 /* Handles to the events of threads that were woken lately. Opening by name costs far more than setting. An entry keeps
- * the event of a dead thread in being, which harms nobody: a place that is given up comes back with another generation. */
+ * the event of a dead thread in being, which harms nobody: a place that was given up comes back as another generation. */
 typedef struct known_event {
     uint32_t slot;
     uint32_t generation;

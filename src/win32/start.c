@@ -237,7 +237,7 @@ static void drop_launch(launch *l)
     drop_inheritance(&l->inherited);
 }
 
-/* The same file by a path of old, each part of it at most 8.3 long; NULL if the volume keeps none that is short enough. */
+/* The same file by its path of old, in parts of 8.3 characters; NULL if the volume keeps none that is short enough. */
 static wchar_t *short_path(const wchar_t *path)
 {
     wchar_t *made = malloc(MAX_PATH * sizeof *made);
@@ -560,7 +560,7 @@ static bool take_variable(wchar_t text[64])
     return true;
 }
 
-/* The read end of the pipe, or NULL. The number may mean anything here: the variable can have come from somewhere else. */
+/* The read end of the pipe, or NULL. The number may mean anything here: the variable can have come from elsewhere. */
 static HANDLE pipe_of(const wchar_t *text)
 {
     wchar_t *end;
