@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uv.h>
 
 #define DEPTH 16
 #define ITEM(t, ...) ((kin_any){.type = (t), __VA_ARGS__})
@@ -426,6 +427,11 @@ static kin_err check_out(const kin_args *args, size_t index, const kin_out *out)
         return kin__fail(KIN_EINVAL, "value %zu: the place for it is NULL", index);
     if (is_integer(found) && is_integer(out->type))
         return check_integer(item, index, out);
+    if (is_integer(found) && out->type == KIN_TYPE_BOOL) { /* in C before C23 `true` is an int */
+        if (item->head.number <= 1)
+            return KIN_OK;
+        return kin__fail(KIN_ERANGE, "value %zu: an integer that is neither 0 nor 1 does not fit a bool", index);
+    }
     if (found != out->type)
         return kin__fail(KIN_ETYPE, "value %zu: expected a %s, found a %s", index, type_name(out->type), type_name(found));
     if (found == KIN_TYPE_STRUCT && item->head.number != out->size)
@@ -554,6 +560,13 @@ static void take_back(const kin_out *out)
     } else if (out->type == KIN_TYPE_FILE) {
         (void)fclose(*(FILE **)out->place);
         *(FILE **)out->place = NULL;
+    } else if (out->type == KIN_TYPE_FD) {
+        uv_fs_t request;
+        (void)uv_fs_close(NULL, &request, *(int *)out->place, NULL);
+        *(int *)out->place = -1;
+    } else if (out->type == KIN_TYPE_HANDLE) {
+        os_handle_close(*(os_handle *)out->place);
+        *(os_handle *)out->place = OS_NO_HANDLE;
     }
 }
 
