@@ -30,6 +30,8 @@ function(kin_configure_target target)
     endif()
   else()
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    # Bind calls when the program is loaded: a child that is a copy of the fork server need not do it again, each time.
+    target_compile_options(${target} PRIVATE -fno-plt)
   endif()
 endfunction()
 

@@ -46,7 +46,8 @@ static void watch(kin__pid id)
 
 void kin__watch_reset(void)
 {
-    memset(watched, 0, sizeof watched);
+    if (servers_watched != 0) /* a copy of a server has watched nobody: its pages need not be touched */
+        memset(watched, 0, sizeof watched);
     servers_watched = 0;
 }
 

@@ -196,6 +196,17 @@ void kin__my_place(uint32_t *slot, uint32_t *generation)
     *generation = kin__pid_generation(kin__my.id);
 }
 
+void kin__rehearse(void)
+{
+    /* The words, and the places of the first few processes. */
+    kin__session *s = kin__my.session;
+    os_memory_touch(s, offsetof(kin__session, info) + 16 * sizeof s->info[0]);
+    (void)kin__now_ns();
+    kin__watch_reset();
+    kin__threads_reset();
+    kin__my.server = true; /* what it is; the page is ours now */
+}
+
 void kin__request_lost(void)
 {
     kin__add32(&kin__my.session->requests_lost, 1);

@@ -18,8 +18,6 @@
 #include "kin/base.h"
 #include "kin/init.h"
 
-#include <stdnoreturn.h>
-
 #if defined(_WIN32)
 #define OS_WINDOWS 1
 #else
@@ -50,6 +48,9 @@ kin_err os_memory_create(size_t size, os_handle *handle);
  * *size gets the size mapped. KIN_EPROTO if the handle is no shared memory of this kind (a POSIX handle whose memory could
  * be shrunk is refused). */
 kin_err os_memory_map(os_handle handle, void **base, size_t *size);
+
+/* Makes the first `size` bytes of a mapping present in this process at once rather than fault by fault, where the system can. */
+void os_memory_touch(void *base, size_t size);
 
 /* Undoes os_memory_map. The addresses are free for other use at once. */
 void os_memory_unmap(void *base, size_t size);
@@ -125,7 +126,7 @@ kin_err os_starter_create(os_handle session, bool pristine);
 void os_starter_end(void);
 
 /* The life of a process whose role is OS_ROLE_SERVER; never returns. */
-noreturn void os_starter_run(const os_birth *birth);
+_Noreturn void os_starter_run(const os_birth *birth);
 
 typedef struct os_start {
     kin_start_method method;
@@ -175,7 +176,7 @@ kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t p
 void os_process_set_name(const char *name);
 
 /* Ends this process at once: nothing is flushed, no handler runs. */
-noreturn void os_process_exit(int code);
+_Noreturn void os_process_exit(int code);
 
 /* Has `forked` called in a copy of this process that the program makes by a plain fork(). Windows: never. */
 kin_err os_on_fork(void (*forked)(void));
@@ -233,12 +234,14 @@ void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char 
  * reused before this returns (POSIX: calls it before reaping). */
 void kin__ended(int64_t pid, int status);
 /* The life of a child; never returns. */
-noreturn void kin__child_main(const os_birth *birth);
+_Noreturn void kin__child_main(const os_birth *birth);
 /* A fork server begins, for the process in `slot` (its own copy of that process's memory if it was forked: then `session` is
  * OS_NO_HANDLE). Enters it in the table. */
 kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation);
 /* This process's place in the session's process table. */
 void kin__my_place(uint32_t *slot, uint32_t *generation);
+/* A spare of a fork server, before it waits: touches what of the portable code's memory a child will need. */
+void kin__rehearse(void);
 /* A process that may have been given a request has ended without taking it up: whoever waits for one asks again. */
 void kin__request_lost(void);
 /* The process at whose end a fork server has no more to do once its children have ended. */

@@ -119,7 +119,7 @@ void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char 
         (void)kin__wake_all(kin__process_key(kin__pid_of(slot, generation)));
 }
 
-noreturn void kin__child_main(const os_birth *birth)
+_Noreturn void kin__child_main(const os_birth *birth)
 {
     kin__my.id = kin__pid_of(birth->slot, birth->generation);
     kin__my.place = birth->slot;

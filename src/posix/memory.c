@@ -65,6 +65,16 @@ kin_err os_memory_map(os_handle handle, void **base, size_t *size)
     return KIN_OK;
 }
 
+void os_memory_touch(void *base, size_t size)
+{
+#if defined(MADV_POPULATE_WRITE)
+    (void)madvise(base, round_to_pages(size), MADV_POPULATE_WRITE);
+#else
+    (void)base;
+    (void)size;
+#endif
+}
+
 void os_memory_unmap(void *base, size_t size)
 {
     (void)munmap(base, size);

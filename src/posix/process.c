@@ -176,7 +176,7 @@ void os_process_set_name(const char *name)
     (void)prctl(PR_SET_NAME, name, 0, 0, 0); /* the kernel keeps the first 15 bytes */
 }
 
-noreturn void os_process_exit(int code)
+_Noreturn void os_process_exit(int code)
 {
     _exit(code);
 }

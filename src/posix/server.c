@@ -69,15 +69,16 @@ static void close_range_or_each(unsigned from, unsigned to)
         (void)close(fds[--count]);
 }
 
-static int compare_fds(const void *a, const void *b)
-{
-    return *(const int *)a - *(const int *)b;
-}
-
 /* Closes every descriptor from 3 on but these; sorts them. */
 static void close_all_but(int *keep, size_t count)
 {
-    qsort(keep, count, sizeof *keep, compare_fds);
+    for (size_t i = 1; i < count; i++) { /* nearly sorted: the kernel numbers upwards. qsort would allocate */
+        int fd = keep[i];
+        size_t j = i;
+        for (; j > 0 && keep[j - 1] > fd; j--)
+            keep[j] = keep[j - 1];
+        keep[j] = fd;
+    }
     unsigned from = 3;
     for (size_t i = 0; i < count; i++) {
         if (keep[i] < (int)from)
@@ -152,7 +153,9 @@ static bool refuse(const kin__request *r, kin_err err, const char *why)
 
 static bool receive_handles(const kin__request *r, int relay, const int *first, size_t first_count, incoming *in)
 {
-    in->handles = calloc(r->handle_count + KIN__FDS_PER_MESSAGE + 8, sizeof *in->handles);
+    static int few[KIN__FDS_PER_MESSAGE + 8];
+    bool is_few = r->handle_count <= KIN__FDS_PER_MESSAGE;
+    in->handles = is_few ? few : r->handle_count > 1u << 24 ? NULL : calloc(r->handle_count + KIN__FDS_PER_MESSAGE + 8, sizeof *in->handles);
     if (in->handles == NULL)
         return refuse(r, KIN_ENOMEM, "the child has no memory for its handles");
     memcpy(in->handles, first, first_count * sizeof *first);
@@ -202,7 +205,8 @@ static bool set_environment(incoming *in, size_t size)
     char *end = in->environment + size;
     for (char *at = in->environment; at < end && *at != 0; at += strlen(at) + 1)
         count++;
-    char **variables = calloc(count + 1, sizeof *variables);
+    static char *few[128];
+    char **variables = count < 128 ? few : calloc(count + 1, sizeof *variables);
     if (variables == NULL)
         return false;
     char *at = in->environment;
@@ -223,7 +227,7 @@ static void unblock_signals(void)
     kin__signals_restore(&kin__signals_at_init);
 }
 
-static noreturn void run_as_copy(const kin__request *r, incoming *in)
+static _Noreturn void run_as_copy(const kin__request *r, incoming *in)
 {
     os_birth birth = {.role = OS_ROLE_CHILD,
                       .session = server.session,
@@ -232,18 +236,18 @@ static noreturn void run_as_copy(const kin__request *r, incoming *in)
                       .record = in->record,
                       .record_size = (size_t)r->record_size,
                       .handle_count = in->handle_count};
-    birth.handles = calloc(in->handle_count + 1, sizeof *birth.handles);
+    static os_handle few[16];
+    birth.handles = in->handle_count <= 16 ? few : calloc(in->handle_count, sizeof *birth.handles);
     if (birth.handles == NULL) {
         (void)refuse(r, KIN_ENOMEM, "the child has no memory for its handles");
         _exit(255);
     }
     for (size_t i = 0; i < in->handle_count; i++)
         birth.handles[i] = in->handles[i];
-    free(in->handles);
     kin__child_main(&birth);
 }
 
-static noreturn void run_by_exec(const kin__request *r, incoming *in)
+static _Noreturn void run_by_exec(const kin__request *r, incoming *in)
 {
     char variable[32];
     kin__birth_file head = {.role = OS_ROLE_CHILD,
@@ -286,7 +290,7 @@ static bool write_byte(int fd)
 }
 
 /* From here on this process is the child. */
-static noreturn void become_child(const kin__request *r, size_t size, int *fds, size_t count, bool lost)
+static _Noreturn void become_child(const kin__request *r, size_t size, int *fds, size_t count, bool lost)
 {
     incoming in = {0};
     kin__store32(&server.mine->taken, 1);
@@ -308,7 +312,8 @@ static noreturn void become_child(const kin__request *r, size_t size, int *fds, 
         (void)refuse(r, KIN_ENOMEM, "the child has no memory for its environment");
         _exit(255);
     }
-    int *keep = calloc(in.handle_count + 3, sizeof *keep);
+    static int few[16 + 3];
+    int *keep = in.handle_count <= 16 ? few : calloc(in.handle_count + 3, sizeof *keep);
     if (keep == NULL) {
         (void)refuse(r, KIN_ENOMEM, "the child has no memory");
         _exit(255);
@@ -318,19 +323,42 @@ static noreturn void become_child(const kin__request *r, size_t size, int *fds, 
     keep[in.handle_count + 1] = server.session;
     keep[in.handle_count + 2] = r->method == KIN_START_SPAWN ? server.executable : kin__client_socket;
     close_all_but(keep, in.handle_count + 3);
-    free(keep);
+    if (keep != few)
+        free(keep);
     unblock_signals();
     if (r->method == KIN_START_SPAWN)
         run_by_exec(r, &in);
     run_as_copy(r, &in);
 }
 
-static noreturn void spare_main(void)
+/* Touches what a child needs between the request and its target, so that the faults (a copy after a fork has few pages of its own) are taken
+ * while nobody waits. Everything here may fail: it only would be slower. */
+static void rehearse(void)
+{
+    volatile char stack[12288];
+    for (size_t i = 0; i < sizeof stack; i += 1024)
+        stack[i] = 1;
+    memset(&inbox, 0, 4096);
+    kin__rehearse();
+    free(calloc(1, 256));
+    sigset_t pending;
+    (void)sigpending(&pending);
+    (void)umask(022); /* the request brings the true one */
+    (void)dup2(2, 2);
+    (void)os_process_birthday();
+    (void)*(volatile const char *)(uintptr_t)exit;
+    (void)*(volatile const char *)(uintptr_t)fchdir;
+    (void)*(volatile const char *)(uintptr_t)sigtimedwait;
+    (void)*(volatile const char *)(uintptr_t)pthread_sigmask;
+    (void)*(volatile const char *)(uintptr_t)prctl;
+}
+
+static _Noreturn void spare_main(void)
 {
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (getppid() != server.pid)
         _exit(0);
-    memset(&inbox, 0, 4096); /* pages that are touched now need not be copied when it matters */
+    rehearse();
     for (;;) {
         int fds[KIN__FDS_PER_MESSAGE + 8];
         size_t count;
@@ -360,7 +388,8 @@ static bool was_idle_spare(pid_t pid)
     return false;
 }
 
-/* Makes spares until there are enough; false if there is none and none could be made. */
+/* Makes spares until there are enough; false if there is none and none could be made. (One that is made may be taken at once: then it has
+ * asked for another, and the next round comes without delay.) */
 static bool make_spares(void)
 {
     for (size_t i = 0; i < SPARES; i++) {
@@ -374,9 +403,9 @@ static bool make_spares(void)
             spare_main();
         spare->pid = pid > 0 ? pid : 0;
         if (pid < 0)
-            break;
+            return idle_spares() > 0;
     }
-    return idle_spares() > 0;
+    return true;
 }
 
 /* There is no process to be had: tells one of those who ask. */
@@ -414,7 +443,7 @@ static void reap(void)
     }
 }
 
-static noreturn void end_server(void)
+static _Noreturn void end_server(void)
 {
     for (size_t i = 0; i < SPARES; i++) {
         if (server.spares[i].pid > 0 && kin__load32(&server.spares[i].taken) == 0) {
@@ -425,7 +454,7 @@ static noreturn void end_server(void)
     _exit(0);
 }
 
-static noreturn void serve(int ends, int root, int64_t root_pid)
+static _Noreturn void serve(int ends, int root, int64_t root_pid)
 {
     struct pollfd p[4] = {{.fd = ends, .events = POLLIN},
                           {.fd = server.wanted_read, .events = POLLIN},
@@ -446,9 +475,8 @@ static noreturn void serve(int ends, int root, int64_t root_pid)
             (void)!read(server.wanted_read, bytes, sizeof bytes);
         }
         if (p[0].revents != 0) {
-            struct signalfd_siginfo info[8];
-            while (read(ends, info, sizeof info) > 0) {
-            }
+            struct signalfd_siginfo info; /* one is pending at most; it is taken before the reaping, so that a later end makes another */
+            (void)!read(ends, &info, sizeof info);
             reap();
         }
         if (p[2].revents != 0) {
@@ -466,7 +494,7 @@ static noreturn void serve(int ends, int root, int64_t root_pid)
 }
 
 /* Becomes the server: lets go of everything, enters the session and says so over the socket. */
-noreturn void kin__server_run(int requests, os_handle session, os_handle session_to_enter, uint32_t slot, uint32_t generation)
+_Noreturn void kin__server_run(int requests, os_handle session, os_handle session_to_enter, uint32_t slot, uint32_t generation)
 {
     kin__signals before;
     server.requests = requests;

@@ -46,6 +46,6 @@ char **kin__original_arguments(void);
 
 /* The life of a server: lets go of everything but these, enters the session (its own copy if `session` is OS_NO_HANDLE), says over the socket
  * that it is there, and serves. */
-noreturn void kin__server_run(int requests, os_handle session, os_handle session_to_enter, uint32_t slot, uint32_t generation);
+_Noreturn void kin__server_run(int requests, os_handle session, os_handle session_to_enter, uint32_t slot, uint32_t generation);
 
 #endif

@@ -293,9 +293,14 @@ static kin_err send_rest(int relay, const os_start *start, size_t sent)
     return KIN_OK;
 }
 
-static int standard_or_null(int fd, int null)
+/* A standard stream that is closed is the null device to the child. */
+static int standard_or_null(int fd, int *null)
 {
-    return fcntl(fd, F_GETFD) >= 0 ? fd : null;
+    if (fcntl(fd, F_GETFD) >= 0)
+        return fd;
+    if (*null < 0)
+        *null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    return *null;
 }
 
 static kin_err send_request(const os_start *start, kin__request *r, const char *body, size_t body_size, int body_fd, int relay[2])
@@ -305,11 +310,9 @@ static kin_err send_request(const os_start *start, kin__request *r, const char *
     int directory = TRY("open", -1, EMFILE, open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (directory < 0)
         return kin__fail_errno("open", "cannot open the current directory");
-    if (fcntl(1, F_GETFD) < 0 || fcntl(2, F_GETFD) < 0)
-        null = open("/dev/null", O_RDWR | O_CLOEXEC);
     fds[count++] = directory;
-    fds[count++] = standard_or_null(1, null);
-    fds[count++] = standard_or_null(2, null);
+    fds[count++] = standard_or_null(1, &null);
+    fds[count++] = standard_or_null(2, &null);
     if (body_fd >= 0)
         fds[count++] = body_fd;
     if (relay[1] >= 0)

@@ -67,6 +67,12 @@ kin_err os_memory_map(os_handle handle, void **base, size_t *size)
     return KIN_OK;
 }
 
+void os_memory_touch(void *base, size_t size)
+{
+    (void)base; /* children start with an address space of their own: nothing is to be gained */
+    (void)size;
+}
+
 void os_memory_unmap(void *base, size_t size)
 {
     (void)size;

@@ -218,7 +218,7 @@ void os_process_set_name(const char *name)
 }
 
 /* ExitProcess would run the parting code of every library, under a lock that another thread may hold. */
-noreturn void os_process_exit(int code)
+_Noreturn void os_process_exit(int code)
 {
     TerminateProcess(GetCurrentProcess(), (UINT)code & 0xFF);
     for (;;)

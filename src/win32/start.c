@@ -57,7 +57,7 @@ void os_starter_end(void)
 }
 
 /* No process is ever asked to be a fork server here. */
-noreturn void os_starter_run(const os_birth *birth)
+_Noreturn void os_starter_run(const os_birth *birth)
 {
     (void)birth;
     os_process_exit(255);

@@ -4,7 +4,6 @@
 #ifndef KIN_SRC_WIN32_WIN_H
 #define KIN_SRC_WIN32_WIN_H
 
-/* The system's headers come before os.h, whose <stdnoreturn.h> makes a macro of a word that they use in __declspec. */
 #ifndef WIN32_LEAN_AND_MEAN
 #define WIN32_LEAN_AND_MEAN
 #endif
