@@ -6,6 +6,21 @@
 #include "kin/any.h"
 #include "os.h"
 
+/* How deep lists may nest. */
+#define KIN__LIST_DEPTH 16
+
+/* Before each value on the wire; the value's bytes follow, aligned to 8. */
+typedef struct kin__item_head {
+    uint32_t type;
+    uint32_t extra;  /* index of the handle                                             */
+    uint64_t number; /* the number's bits, or how many bytes or items follow            */
+    uint64_t offset; /* of a lock in its segment; of a FILE: how it was opened          */
+} kin__item_head;
+_Static_assert(sizeof(kin__item_head) == 24, "form on the wire");
+
+/* "string", "kin_lock" … for messages. */
+const char *kin__type_name(kin_type type);
+
 /* A pack on its way: bytes in one block, handles beside them. */
 typedef struct kin__parcel {
     char *bytes;

@@ -14,9 +14,15 @@
 #ifndef KIN_SRC_POOL_H
 #define KIN_SRC_POOL_H
 
+#include "handle.h"
 #include "kin/pool.h"
+#include "kin/process.h"
+#include "kin/segment.h"
 #include "start.h"
 #include "segment.h"
+#include "session.h"
+
+#include <uv.h>
 
 #define KIN__DONE 0xffffffffu
 #define KIN__UNIT_MOST ((size_t)1 << 23) /* items in a unit: the position has 24 bits */
@@ -102,6 +108,36 @@ typedef struct kin__delivery {
 
 /* The target of a worker: its pool, its index, its number, its channel. */
 int kin__worker_main(kin_args *args);
+
+/* ---- the owner's side: pool.c and pool_map.c ---- */
+
+/* A worker as the owner sees it. */
+typedef struct kin__seat {
+    kin_process *process; /* NULL: nobody sits here */
+    os_handle channel;
+    uint32_t number;
+    uint64_t arena, array; /* what was sent to it */
+} kin__seat;
+
+struct kin_pool {
+    kin__mark mark;
+    int count;
+    uint32_t numbers; /* given out so far */
+    uint32_t terminated;
+    uv_mutex_t map_mutex;  /* one map at a time          */
+    uv_mutex_t seat_mutex; /* who sits where             */
+    kin_segment *segment;
+    kin__pool_shared *shared;
+    kin__header *arena;
+    char name[KIN__NAME_SIZE - 12];
+    kin__seat seats[];
+};
+
+bool kin__is_pool(const kin_pool *pool);
+kin_err kin__not_a_pool(const kin_pool *pool);
+/* Starts a worker in seat `index`, which is empty; or takes one that has ended away. */
+kin_err kin__pool_seat(kin_pool *pool, int index);
+void kin__pool_unseat(kin_pool *pool, int index);
 
 /* ---- progress.c ---- */
 typedef struct kin__progress {

@@ -105,7 +105,7 @@ KIN_API kin_out kin_handle_out(intptr_t *handle);
 /* kin_unpack(args, &a, &b, …) takes out all values in order, one place for each: exactly as many as were passed.
  *
  *     passed                          place
- *     bool                            bool *
+ *     bool, or the integer 0 or 1     bool *          (in C11 `true` is an int)
  *     any integer                     a pointer to any integer type; KIN_ERANGE if the number does not fit
  *     float, double                   double *, float *
  *     string                          const char **   (borrowed: lives as long as args)
