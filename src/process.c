@@ -35,6 +35,12 @@ static bool is_process(const kin_process *process)
     return kin__handle_is(process, KIN__MARK_PROCESS);
 }
 
+/* For what looks into the session's table, which a copy made by a plain fork() must not. */
+static kin_err check_process(const kin_process *process)
+{
+    return is_process(process) ? kin__check_init() : not_a_process(process);
+}
+
 /* ---- start ---- */
 
 /* "Process-1", of that "Process-1:1", and of a process with a name of its own "name:1". */
@@ -252,8 +258,9 @@ static bool not_done(void *object)
 
 kin_err kin_process_join(kin_process *process, int64_t timeout_ms)
 {
-    if (!is_process(process))
-        return not_a_process(process);
+    kin_err err = check_process(process);
+    if (err != KIN_OK)
+        return err;
     if (timeout_ms < KIN_FOREVER)
         return kin__fail(KIN_EINVAL, "join of '%s': a time-out of %lld ms", process->name, (long long)timeout_ms);
     if (!look(process)) {
@@ -276,17 +283,14 @@ kin_err kin_process_join(kin_process *process, int64_t timeout_ms)
 
 bool kin_process_alive(const kin_process *process)
 {
-    if (!is_process(process)) {
-        (void)not_a_process(process);
-        return false;
-    }
-    return !look((kin_process *)(uintptr_t)process);
+    return check_process(process) == KIN_OK && !look((kin_process *)(uintptr_t)process);
 }
 
 kin_err kin_process_exit_code(const kin_process *process, int *code)
 {
-    if (!is_process(process) || code == NULL)
-        return code == NULL ? kin__fail(KIN_EINVAL, "no place for the exit code") : not_a_process(process);
+    kin_err err = code != NULL ? check_process(process) : kin__fail(KIN_EINVAL, "no place for the exit code");
+    if (err != KIN_OK)
+        return err;
     if (!look((kin_process *)(uintptr_t)process))
         return kin__fail(KIN_ETIMEDOUT, "'%s' has not ended", process->name);
     if (process->status == OS_STATUS_UNKNOWN)
@@ -313,11 +317,10 @@ const char *kin_process_name(const kin_process *process)
 
 static kin_err end(kin_process *process, bool force)
 {
-    if (!is_process(process))
-        return not_a_process(process);
-    if (look(process))
-        return KIN_OK;
-    kin_err err = kin__process_end(process->id, force);
+    kin_err err = check_process(process);
+    if (err != KIN_OK || look(process))
+        return err;
+    err = kin__process_end(process->id, force);
     return err == KIN_OK ? KIN_OK : kin__fail_in(err, "cannot %s '%s'", force ? "kill" : "terminate", process->name);
 }
 
