@@ -293,10 +293,12 @@ static kin_err send_rest(int relay, const os_start *start, size_t sent)
     return KIN_OK;
 }
 
-/* A standard stream that is closed is the null device to the child. */
+/* A standard stream that is closed is the null device to the child. Its number may belong to another file meanwhile, even to one of kin's
+ * (shared memory, the directory opened below): those are close-on-exec, and no child is to write into them. */
 static int standard_or_null(int fd, int *null)
 {
-    if (fcntl(fd, F_GETFD) >= 0)
+    int flags = fcntl(fd, F_GETFD);
+    if (flags >= 0 && (flags & FD_CLOEXEC) == 0)
         return fd;
     if (*null < 0)
         *null = open("/dev/null", O_RDWR | O_CLOEXEC);
