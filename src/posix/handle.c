@@ -67,7 +67,7 @@ kin_err os_handle_to_file(os_handle handle, uint32_t mode, FILE **file)
 kin_err os_channel_create(os_handle *receiver, os_handle *sender)
 {
     int ends[2];
-    if (TRY("socketpair", -1, EMFILE, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) != 0)
+    if (TRY("socketpair", -1, EMFILE, kin__socket_pair(ends)) != 0)
         return kin__fail_errno("socketpair", "cannot create a channel");
     *receiver = ends[0];
     *sender = ends[1];

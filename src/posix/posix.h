@@ -22,6 +22,12 @@ typedef struct kin__signals {
 void kin__signals_block(kin__signals *before);
 void kin__signals_restore(const kin__signals *before);
 
+/* The same file under a number above those of the standard streams, which a program may have closed: what kin opens must not become its
+ * standard output. Closes `fd` if it has to; -1 with errno (as `fd` may be). */
+int kin__above_streams(int fd);
+/* socketpair for whole messages, likewise. */
+int kin__socket_pair(int ends[2]);
+
 /* pidfd_open, which the C library has no function for before glibc 2.36. */
 int kin__pidfd_open(int64_t pid);
 

@@ -72,7 +72,7 @@ static bool write_all(int fd, const void *bytes, size_t size, off_t at)
 /* A memfd with a birth in it, or -1 with errno. */
 int kin__birth_write(kin__birth_file head, const int *handles, const void *record)
 {
-    int fd = TRY("memfd_create", -1, EMFILE, memfd_create("kin birth", MFD_CLOEXEC));
+    int fd = TRY("memfd_create", -1, EMFILE, kin__above_streams(memfd_create("kin birth", MFD_CLOEXEC)));
     if (fd < 0)
         return -1;
     head.magic = KIN__REQUEST_MAGIC;
@@ -354,13 +354,13 @@ kin_err os_process_start(const os_start *start)
     if (body == NULL)
         return kin__fail(KIN_ENOMEM, "no memory for the start record");
     if (body_size > KIN__INLINE_BODY) {
-        body_fd = TRY("memfd_create", -1, EMFILE, memfd_create("kin record", MFD_CLOEXEC));
+        body_fd = TRY("memfd_create", -1, EMFILE, kin__above_streams(memfd_create("kin record", MFD_CLOEXEC)));
         if (body_fd < 0 || !write_all(body_fd, body, body_size, 0))
             err = kin__fail_errno("memfd_create", "cannot write a start record of %zu bytes", body_size);
         r.body_in_memfd = 1;
     }
     if (err == KIN_OK && start->handle_count > KIN__FDS_PER_MESSAGE) {
-        if (TRY("socketpair", -1, EMFILE, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, relay)) != 0)
+        if (TRY("socketpair", -1, EMFILE, kin__socket_pair(relay)) != 0)
             err = kin__fail_errno("socketpair", "cannot pass %zu handles", start->handle_count);
         r.relayed = 1;
     }
@@ -473,7 +473,7 @@ static bool answered(int fd)
 static kin_err make_server(os_handle session, bool copy, int *socket)
 {
     int ends[2], status = 0;
-    if (TRY("socketpair", -1, EMFILE, socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) != 0)
+    if (TRY("socketpair", -1, EMFILE, kin__socket_pair(ends)) != 0)
         return kin__fail_errno("socketpair", "cannot make a fork server");
     pid_t pid = copy ? start_by_copy(session, ends) : start_anew(session, ends);
     kin_err err = pid < 0 ? kin__fail_errno(copy ? "clone" : "posix_spawn", "cannot make a fork server") : KIN_OK;

@@ -1,12 +1,14 @@
 /* CPUs, threads, terminals and the words for errno. */
 #include "posix.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -56,6 +58,32 @@ kin_err kin__fail_errno(const char *call, const char *format, ...)
     kin_err err = kin__fail(kin__errno_code(number), "%s: %s [%s, errno %d]", tried, words, call, number);
     errno = number;
     return err;
+}
+
+int kin__above_streams(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3), number = errno;
+    (void)close(fd);
+    errno = number;
+    return copy;
+}
+
+int kin__socket_pair(int ends[2])
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return -1;
+    for (int i = 0; i < 2; i++) {
+        ends[i] = kin__above_streams(ends[i]);
+        if (ends[i] >= 0)
+            continue;
+        int number = errno;
+        (void)close(ends[1 - i]);
+        errno = number;
+        return -1;
+    }
+    return 0;
 }
 
 _Static_assert(sizeof(kin__signals) >= sizeof(sigset_t), "room for a signal set");
