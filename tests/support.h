@@ -115,6 +115,7 @@ int64_t test_memory(void);
 /* Ends this process as a crash does. */
 void test_crash_access(void);
 void test_crash_divide(void); /* does nothing where division by zero is no error */
-void test_close_stdout(void);
+/* Closes the C library's descriptors from..to of this process. */
+void test_close_descriptors(int from, int to);
 
 #endif

@@ -324,6 +324,61 @@ static void files_from_before_are_not_in_a_child(void **state)
     assert_int_equal(o.exit_code, 0);
 }
 
+/* A program without standard streams, as services are started: kin's own descriptors get their numbers. */
+static int target_into_file(kin_args *args)
+{
+    FILE *file;
+    kin_value *value;
+    CHILD_CHECK(kin_unpack(args, &file, &value) == KIN_OK);
+    printf("printed by the child\n"); /* to the null device */
+    fprintf(stderr, "printed by the child\n");
+    (void)fflush(NULL);
+    bool good = getchar() == EOF && kin_value_add_i64(value, 1, NULL) == KIN_OK && fputs("child ", file) >= 0;
+    kin_value_close(value);
+    return fclose(file) == 0 && good ? 0 : 1;
+}
+
+static int closed_streams(int argc, char **argv)
+{
+    kin_process *process = NULL;
+    kin_value *value = NULL;
+    test_close_descriptors(0, 2);
+    kin_err err = kin_init(argc, argv);
+    FILE *file = fopen(FILE_NAME, "w");
+    if (file == NULL)
+        return 1;
+    if (err == KIN_OK)
+        err = kin_value_create(&value, 0);
+    for (int i = 0; i < 3 && err == KIN_OK; i++) {
+        int code = -1;
+        err = kin_process_start(&process, target_into_file, KIN_ARGS(file, value), NULL);
+        if (err == KIN_OK)
+            err = kin_process_join(process, test_ms(20000));
+        if (err == KIN_OK)
+            err = kin_process_exit_code(process, &code);
+        kin_process_close(process);
+        fprintf(file, "%d ", code);
+    }
+    fprintf(file, "%d %d%s", err, (int)kin_value_get_i64(value), err != KIN_OK ? kin_last_error() : "");
+    kin_value_close(value);
+    return fclose(file) == 0 ? 0 : 2;
+}
+
+static void program_without_streams(void **state)
+{
+    static test_output o;
+    char text[512] = "";
+    (void)state;
+    RUN(&o, "closed-streams");
+    FILE *file = fopen(FILE_NAME, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof text - 1, file)] = 0;
+    (void)fclose(file);
+    (void)remove(FILE_NAME);
+    assert_string_equal(text, "child 0 child 0 child 0 0 3");
+    assert_int_equal(o.exit_code, 0);
+}
+
 /* A spawned child whose main ends before kin_init never reaches its target, and its starter learns of it. */
 static int die_before_init(int argc, char **argv)
 {
@@ -393,6 +448,7 @@ static const struct {
                 {"end-with-children", end_with_children},
                 {"end-with-daemons", end_with_daemons},
                 {"open-before", open_before},
+                {"closed-streams", closed_streams},
                 {"die-before-init", die_before_init},
                 {"with-arguments", with_arguments}};
 
@@ -409,6 +465,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(children_are_joined_at_the_end),
         cmocka_unit_test(daemons_are_killed_at_the_end),
         cmocka_unit_test(files_from_before_are_not_in_a_child),
+        cmocka_unit_test(program_without_streams),
         cmocka_unit_test(child_that_ends_before_its_target),
         cmocka_unit_test(arguments_of_the_program),
     };
