@@ -21,27 +21,29 @@ static void ended(int64_t pid, int status)
         kin__ended(pid, status);
 }
 
-static void watch(kin__pid id)
+static bool note_end(int64_t pid, int status);
+
+/* True if the process turned out to have ended, and this was written down. */
+static bool watch(kin__pid id)
 {
     kin__session *s = kin__my.session;
     uint32_t place = kin__pid_place(id);
     uint64_t word = kin__process_word(id);
     uint32_t state = kin__word_state(word);
     if ((state != KIN__CLAIMED && state != KIN__RUNNING) || id == kin__my.id)
-        return;
+        return false;
     if (kin__exchange32(&watched[place], kin__pid_generation(id) + 1) == kin__pid_generation(id) + 1)
-        return;
+        return false;
     int64_t pid = kin__word_low(word);
     os_handle process;
     kin_err err = os_process_open(pid, kin__load64(&s->info[place].birthday), &process);
-    if (err == KIN_ENOENT) {
-        kin__ended(pid, OS_STATUS_UNKNOWN);
-        return;
-    }
+    if (err == KIN_ENOENT)
+        return note_end(pid, OS_STATUS_UNKNOWN);
     if (err == KIN_OK)
         err = os_process_watch(process, pid, ended);
     if (err != KIN_OK)
         kin__store32(&watched[place], 0); /* out of descriptors: the next death is another chance */
+    return false;
 }
 
 void kin__watch_reset(void)
@@ -51,20 +53,25 @@ void kin__watch_reset(void)
     servers_watched = 0;
 }
 
-/* Watches all whose keeper is dead. */
-static void watch_orphans(void)
+/* Watches all whose keeper is dead. True if some have ended. */
+static bool watch_orphans(void)
 {
     kin__session *s = kin__my.session;
-    uint32_t used = kin__load32(&s->processes_used);
-    for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
-        uint64_t word = kin__load64(&s->words[i]);
-        uint32_t state = kin__word_state(word);
-        if (state != KIN__CLAIMED && state != KIN__RUNNING)
-            continue;
-        kin__pid keeper = kin__load64(&s->info[i].keeper);
-        if (keeper != 0 && !kin__process_alive(keeper))
-            watch(kin__pid_of(i, kin__word_generation(word)));
+    bool any = false;
+    for (bool more = true; more; any = any || more) {
+        more = false; /* an end may leave new orphans */
+        uint32_t used = kin__load32(&s->processes_used);
+        for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
+            uint64_t word = kin__load64(&s->words[i]);
+            uint32_t state = kin__word_state(word);
+            if (state != KIN__CLAIMED && state != KIN__RUNNING)
+                continue;
+            kin__pid keeper = kin__load64(&s->info[i].keeper);
+            if (keeper != 0 && !kin__process_alive(keeper) && watch(kin__pid_of(i, kin__word_generation(word))))
+                more = true;
+        }
     }
+    return any;
 }
 
 void kin__watch_keepers(void)
@@ -74,18 +81,18 @@ void kin__watch_keepers(void)
     if (kin__load32_relaxed(&servers_watched) == servers || kin__my.server)
         return;
     kin__store32(&servers_watched, servers);
+    bool any = false;
     uint32_t used = kin__load32(&s->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
-        if ((kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0)
-            watch(kin__pid_of(i, kin__word_generation(kin__load64(&s->words[i]))));
+        if ((kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0 && watch(kin__pid_of(i, kin__word_generation(kin__load64(&s->words[i])))))
+            any = true;
     }
     kin__pid keeper = kin__load64(&s->info[kin__my.place].keeper);
-    if (keeper == 0)
-        return;
-    if (kin__process_alive(keeper))
-        watch(keeper);
-    else
-        watch_orphans();
+    if (keeper != 0 && watch(keeper))
+        any = true;
+    /* Orphans there may be from before this process ever slept, whoever noticed the death of their keeper then. */
+    if (watch_orphans() || any)
+        kin__wake_everybody();
 }
 
 /* The number of a process is only reused after its word has left RUNNING, so a handle that was opened before the word was seen
@@ -119,8 +126,8 @@ static void settle_children(kin__pid parent)
         kin__pid id = kin__pid_of(i, kin__word_generation(word));
         switch (kin__word_state(word)) {
         case KIN__STARTING:
-            if (kin__word_low(word) == by)
-                (void)kin__place_free(id);
+            if (kin__word_low(word) == by && !kin__place_free(id))
+                i--; /* claimed meanwhile: once more */
             break;
         case KIN__CLAIMED:
         case KIN__RUNNING:
@@ -154,7 +161,8 @@ static void bury(uint32_t place, uint64_t dying)
     }
 }
 
-void kin__ended(int64_t pid, int status)
+/* Whether there was such a process, or one whose burial nobody may be at any more. */
+static bool note_end(int64_t pid, int status)
 {
     kin__session *s = kin__my.session;
     bool found = false;
@@ -177,9 +185,14 @@ void kin__ended(int64_t pid, int status)
             found = true;
         }
     }
-    if (!found)
-        return;
-    kin__wake_everybody();
-    if (!kin__my.server)
-        watch_orphans();
+    return found;
+}
+
+void kin__ended(int64_t pid, int status)
+{
+    if (note_end(pid, status))
+        kin__wake_everybody();
+    /* Also when another wrote the end down first: what it has seen to dies with it. */
+    if (!kin__my.server && watch_orphans())
+        kin__wake_everybody();
 }
