@@ -104,12 +104,20 @@ static void make_server_mutex(void)
         abort(); /* no memory for a few bytes */
 }
 
-static kin_err replace_server(kin__pid dead)
+static uint32_t servers_made; /* by this process; counted once they are in use */
+
+/* `made` is how many there were when `dead` was asked: another thread may have replaced it since, or be just about to. */
+static kin_err replace_server(kin__pid dead, uint32_t made)
 {
     static uv_once_t once = UV_ONCE_INIT;
     uv_once(&once, make_server_mutex);
     uv_mutex_lock(&server_mutex);
-    kin_err err = my_server() == dead ? os_starter_create(kin__my.handle, false) : KIN_OK;
+    kin_err err = KIN_OK;
+    if (my_server() == dead && kin__load32(&servers_made) == made) {
+        err = os_starter_create(kin__my.handle, false);
+        if (err == KIN_OK)
+            kin__add32(&servers_made, 1);
+    }
     uv_mutex_unlock(&server_mutex);
     return err;
 }
@@ -125,6 +133,7 @@ static void forget_child(kin__pid id)
 static kin_err ask(const os_start *start, child *c)
 {
     for (int servers = 0;;) {
+        uint32_t made = kin__load32(&servers_made);
         c->server = my_server();
         c->lost = kin__load32(&kin__my.session->requests_lost);
         kin_err err = os_process_start(start);
@@ -139,7 +148,7 @@ static kin_err ask(const os_start *start, child *c)
             continue; /* only the request is lost */
         if (servers++ == STARTER_TRIES)
             return kin__fail(KIN_ELOST, "the fork server was killed, and so were %d others that replaced it", STARTER_TRIES);
-        err = replace_server(c->server);
+        err = replace_server(c->server, made);
         if (err != KIN_OK)
             return kin__fail_in(KIN_ELOST, "the fork server was killed and cannot be replaced");
     }
