@@ -119,13 +119,14 @@ int crash_join(kin_process *process)
 int64_t crash_server(void)
 {
     const kin__session *s = kin__my.session;
-    for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
-        uint64_t word = kin__load64(&s->words[i]);
-        if (kin__word_state(word) == KIN__RUNNING && (kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0 &&
-            kin__load64(&s->info[i].parent) == 0)
-            return kin__word_low(word);
-    }
-    return 0;
+    uint64_t word = kin__process_word(kin__load64(&s->info[kin__my.place].server));
+    return kin__word_state(word) == KIN__RUNNING && !OS_WINDOWS ? kin__word_low(word) : 0;
+}
+
+void crash_kill(int64_t pid)
+{
+    if (pid > 1) /* lower numbers mean more than one process */
+        test_process_kill(pid);
 }
 
 bool crash_is_root(void)
@@ -141,18 +142,52 @@ int crash_places(void)
     return count;
 }
 
+static bool always(void *object)
+{
+    (void)object;
+    return true;
+}
+
+/* Who never sleeps need not notice that anybody has died. */
+static void sleep_as_kin_does(void)
+{
+    if (kin__thread_me() != 0)
+        (void)kin__park(kin__unique(), 0, always, NULL, kin__deadline(1));
+}
+
 static bool few_places(void *arg)
 {
+    sleep_as_kin_does();
     return crash_places() <= *(int *)arg;
+}
+
+static void print_places(void)
+{
+    static const char *const states[] = {"free", "starting", "claimed", "running", "dying", "dead"};
+    const kin__session *s = kin__my.session;
+    for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
+        uint64_t word = kin__load64(&s->words[i]);
+        uint32_t state = kin__word_state(word);
+        if (state != KIN__FREE)
+            print_error("place %lu: '%s' %s %ld, keeper %#llx, parent %#llx, detached %lu, %s\n", (unsigned long)i, s->info[i].name,
+                        state <= KIN__DEAD ? states[state] : "?", (long)(int32_t)kin__word_low(word), (unsigned long long)s->info[i].keeper,
+                        (unsigned long long)s->info[i].parent, (unsigned long)s->info[i].detached,
+                        test_process_exists(kin__word_low(word)) ? "exists" : "does not exist");
+    }
 }
 
 bool crash_until_places(int most)
 {
-    return crash_until(few_places, &most);
+    if (crash_until(few_places, &most))
+        return true;
+    print_error("%d places expected:\n", most);
+    print_places();
+    return false;
 }
 
 static bool is_gone(void *arg)
 {
+    sleep_as_kin_does();
     uint32_t pid = (uint32_t)*(int64_t *)arg;
     for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
         uint64_t word = kin__load64(&kin__my.session->words[i]);

@@ -32,8 +32,10 @@ int crash_join(kin_process *process);
 
 /* ---- through the session's tables ---- */
 
-/* The fork server's pid; 0 where there is none (Windows) or it is dead. */
+/* The pid of the fork server that this process asks; 0 where there is none (Windows) or it is known to be dead. */
 int64_t crash_server(void);
+/* Ends a process by force; does nothing for 0. */
+void crash_kill(int64_t pid);
 /* Whether this is the process that the user started; to be asked before kin_init. */
 bool crash_is_root(void);
 /* How many places of the process table are not free. */

@@ -43,6 +43,8 @@ static char state_of(int64_t pid, int64_t *parent)
 int crash_children_of(int64_t pid, int64_t *children, int most)
 {
     int count = 0;
+    if (pid <= 1)
+        return 0;
     DIR *d = opendir("/proc");
     if (d == NULL)
         return -1;
