@@ -3,6 +3,8 @@
 #include "posix.h"
 
 #include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,9 +17,39 @@ static size_t round_to_pages(size_t size)
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+#define CHECKED_FROM ((size_t)1 << 20) /* less is had without asking */
+
+/* The number of kilobytes on a line of /proc/meminfo. */
+static uint64_t kilobytes(const char *text, const char *name)
+{
+    const char *line = strstr(text, name);
+    return line != NULL ? strtoull(line + strlen(name), NULL, 10) : 0;
+}
+
+/* Whether there is so much memory, and a little more for everybody else. A memfd has no limit of its own: asked for too much, the kernel would
+ * take every page of the machine for it and then kill processes, whichever they are. */
+static bool is_available(size_t bytes)
+{
+    char text[4096];
+    if (bytes < CHECKED_FROM)
+        return true;
+    int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    (void)close(fd);
+    text[n > 0 ? n : 0] = 0;
+    uint64_t available = kilobytes(text, "MemAvailable:") + kilobytes(text, "SwapFree:");
+    return available == 0 || bytes / 1024 < available - available / 32;
+}
+
 static int reserve(int fd, size_t bytes)
 {
     int err;
+    if (!is_available(bytes)) {
+        errno = ENOMEM;
+        return -1;
+    }
     do {
         err = posix_fallocate(fd, 0, (off_t)bytes);
     } while (err == EINTR);
