@@ -24,6 +24,7 @@ struct kin_process {
 };
 
 #define STARTER_TRIES 3
+#define REQUEST_TRIES 100
 
 static kin_err not_a_process(const kin_process *process)
 {
@@ -132,7 +133,7 @@ static void forget_child(kin__pid id)
 /* Asks for the child until somebody has taken the request up. It may be asked for twice: it is claimed once. */
 static kin_err ask(const os_start *start, child *c)
 {
-    for (int servers = 0;;) {
+    for (int servers = 0, requests = 0;;) {
         uint32_t made = kin__load32(&servers_made);
         c->server = my_server();
         c->lost = kin__load32(&kin__my.session->requests_lost);
@@ -144,8 +145,11 @@ static kin_err ask(const os_start *start, child *c)
         } else if (err != KIN_ELOST) {
             return err;
         }
-        if (c->server != 0 && err == KIN_OK && kin__process_alive(c->server))
+        if (c->server != 0 && err == KIN_OK && kin__process_alive(c->server)) {
+            if (++requests == REQUEST_TRIES)
+                return kin__fail(KIN_ECHILD, "whatever process was to become the child died first, %d times in a row", REQUEST_TRIES);
             continue; /* only the request is lost */
+        }
         if (servers++ == STARTER_TRIES)
             return kin__fail(KIN_ELOST, "the fork server was killed, and so were %d others that replaced it", STARTER_TRIES);
         err = replace_server(c->server, made);
