@@ -97,6 +97,16 @@ int test_scale(int on_linux, int on_windows)
     return on_linux;
 }
 
+const char *test_file(const char *name)
+{
+    static char names[4][128];
+    static unsigned next;
+    const char *method = getenv("KIN_START_METHOD");
+    char *text = names[next++ % 4];
+    (void)snprintf(text, sizeof names[0], "%s.%s.tmp", name, method != NULL && method[0] != 0 ? method : "default");
+    return text;
+}
+
 /* ---- processes ---- */
 
 #define FOR_EVER_MS 30000

@@ -49,6 +49,10 @@ bool test_with_sanitizer(void);
 /* Whether children are started anew. */
 bool test_by_spawn(void);
 
+/* The name of a scratch file in the current directory: of its own for each start method, as both may run at once. The same in children and
+ * programs run again. In one of four static buffers. */
+const char *test_file(const char *name);
+
 /* ---- processes ---- */
 
 /* Starts, or fails the test. */

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
-#define FILE_NAME "init_test.tmp"
+#define FILE_NAME test_file("init_test")
 
 /* What kin answers before kin_init, gathered in main: whoever forgets the call learns of it. */
 static struct {
@@ -225,7 +225,7 @@ static void say_end(void)
 
 static int end_with_children(int argc, char **argv)
 {
-    kin_process *process;
+    static kin_process *process; /* kept, or it would be a leak */
     setvbuf(stdout, NULL, _IONBF, 0);
     (void)atexit(say_end); /* registered before kin's own, so it runs after that */
     if (kin_init(argc, argv) != KIN_OK || kin_process_start(&process, target_slow, KIN_ARGS(), NULL) != KIN_OK)
@@ -258,7 +258,7 @@ static int target_for_ever(kin_args *args)
 
 static int end_with_daemons(int argc, char **argv)
 {
-    kin_process *processes[3];
+    static kin_process *processes[3]; /* kept, or it would be a leak */
     if (kin_init(argc, argv) != KIN_OK)
         return 1;
     for (int i = 0; i < 3; i++) {
@@ -382,7 +382,7 @@ static void program_without_streams(void **state)
 /* A spawned child whose main ends before kin_init never reaches its target, and its starter learns of it. */
 static int die_before_init(int argc, char **argv)
 {
-    kin_process *process = NULL;
+    static kin_process *process; /* kept, or it would be a leak */
     if (getenv("KIN_TEST_DIE") != NULL)
         return 3;
     if (kin_init(argc, argv) != KIN_OK)
@@ -418,7 +418,7 @@ static int target_nothing(kin_args *args)
 
 static int with_arguments(int argc, char **argv)
 {
-    kin_process *process;
+    static kin_process *process; /* kept, or it would be a leak */
     if (argc != 7 || strcmp(argv[2], "") != 0 || strcmp(argv[3], "two words") != 0 || strcmp(argv[4], "\"quoted\"") != 0 ||
         strcmp(argv[5], "back\\slash\\") != 0 || strcmp(argv[6], "*?") != 0) {
         fprintf(stderr, "%d arguments\n", argc);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
-#define FILE_NAME "passing_test.tmp"
+#define FILE_NAME test_file("passing_test")
 
 typedef struct config {
     char letter;

@@ -6,7 +6,8 @@
 #include <string.h>
 #include <uv.h>
 
-#define FILE_NAME "process_test.tmp"
+#define FILE_NAME test_file("process_test")
+#define FILE_NAME_2 test_file("process_test.2")
 
 /* ---- targets that several tests use ---- */
 
@@ -160,7 +161,7 @@ static void default_names(void **state)
 
 static void given_names(void **state)
 {
-    static const char *const good[] = {"x", "a name", "Gr\xc3\xbc\xc3\x9f" "e", "../%s%n", "12345678901234567890123456789012345678901234567"};
+    static const char *const good[] = {"x", "a name", "Gr\xc3\xbc\xc3\x9fzi", "../%s%n", "12345678901234567890123456789012345678901234567"};
     static const char *const bad[] = {"", "a\nb", "\x01", "\t", "123456789012345678901234567890123456789012345678"};
     kin_process *p = NULL;
     (void)state;
@@ -480,7 +481,7 @@ static int target_leave_child(kin_args *args)
 {
     kin_lock *gate;
     kin_value *here, *sum;
-    kin_process *p;
+    static kin_process *p; /* kept, or it would be a leak */
     CHILD_CHECK(kin_unpack(args, &gate, &here, &sum) == KIN_OK);
     CHILD_CHECK(kin_process_start(&p, target_count_at_gate, KIN_ARGS(gate, here, sum, 33), NULL) == KIN_OK);
     return 12; /* with everything open */
@@ -520,7 +521,7 @@ static int target_middle(kin_args *args)
 {
     kin_lock *held;
     kin_value *pid;
-    kin_process *p;
+    static kin_process *p; /* kept, or it would be a leak */
     int daemon, stay;
     CHILD_CHECK(kin_unpack(args, &held, &pid, &daemon, &stay) == KIN_OK);
     CHILD_CHECK(kin_process_start(&p, target_hold, KIN_ARGS(held, pid), &(kin_process_options){.daemon = daemon != 0}) == KIN_OK);
@@ -599,7 +600,7 @@ static int target_stay_with_child(kin_args *args)
 {
     kin_lock *gate;
     kin_value *here, *sum;
-    kin_process *p;
+    static kin_process *p; /* kept, or it would be a leak */
     CHILD_CHECK(kin_unpack(args, &gate, &here, &sum) == KIN_OK);
     CHILD_CHECK(kin_process_start(&p, target_count_at_gate, KIN_ARGS(gate, here, sum, 44), NULL) == KIN_OK);
     return target_for_ever(args);
@@ -942,7 +943,7 @@ static int target_files(kin_args *args)
     int count, kins, passed;
     CHILD_CHECK(kin_args_get(args, 0, KIN_OUT(&kins)) == KIN_OK && kin_args_get(args, 1, KIN_OUT(&passed)) == KIN_OK);
     CHILD_CHECK(!test_has_open(FILE_NAME));
-    CHILD_CHECK(!test_has_open(FILE_NAME "2"));
+    CHILD_CHECK(!test_has_open(FILE_NAME_2));
     count = test_count_handles();
     if (kins >= 0 && count != 3 + kins + passed) {
         (void)fprintf(stderr, "%d descriptors are open, not 0, 1, 2, %d of kin's and %d passed\n", count, kins, passed);
@@ -958,7 +959,7 @@ static void nothing_open_in_a_child(void **state)
     (void)state;
     for (size_t i = 0; i < 8; i++)
         opened[i] = test_open_inheritable(FILE_NAME);
-    FILE *file = fopen(FILE_NAME "2", "w+");
+    FILE *file = fopen(FILE_NAME_2, "w+");
     assert_non_null(file);
     for (size_t i = 0; i < 3; i++)
         check(kin_value_create(&values[i], 0));
@@ -976,7 +977,7 @@ static void nothing_open_in_a_child(void **state)
         test_close_handle(opened[i]);
     (void)fclose(file);
     (void)remove(FILE_NAME);
-    (void)remove(FILE_NAME "2");
+    (void)remove(FILE_NAME_2);
 }
 
 static int target_files_below(kin_args *args)
@@ -984,7 +985,7 @@ static int target_files_below(kin_args *args)
     kin_process *p;
     int kins, code = -1;
     CHILD_CHECK(kin_unpack(args, &kins) == KIN_OK);
-    FILE *file = fopen(FILE_NAME "2", "w+");
+    FILE *file = fopen(FILE_NAME_2, "w+");
     intptr_t own = test_open_inheritable(FILE_NAME);
     CHILD_CHECK(file != NULL);
     CHILD_CHECK(kin_process_start(&p, target_files, KIN_ARGS(kins, 0), NULL) == KIN_OK);
@@ -1001,7 +1002,7 @@ static void nothing_open_in_a_child_of_a_child(void **state)
     (void)state;
     assert_int_equal(test_run(target_files_below, KIN_ARGS(test_on_windows() ? -1 : 2)), 0);
     (void)remove(FILE_NAME);
-    (void)remove(FILE_NAME "2");
+    (void)remove(FILE_NAME_2);
 }
 
 /* ---- standard streams ---- */
@@ -1043,11 +1044,11 @@ static void standard_streams(void **state)
     static test_output o;
     char text[256] = "";
     (void)state;
-    FILE *f = fopen(FILE_NAME "2", "w");
+    FILE *f = fopen(FILE_NAME_2, "w");
     assert_non_null(f);
     (void)fputs("Input", f);
     (void)fclose(f);
-    test_run_self((const char *const[]){"streams", NULL}, FILE_NAME "2", &o);
+    test_run_self((const char *const[]){"streams", NULL}, FILE_NAME_2, &o);
     assert_int_equal(o.exit_code, 0);
     assert_string_equal(o.out, "first: nothing to read\n");
     assert_string_equal(o.err, "first\nIsecond\nan exit handler of the parent ran in Main\n");
@@ -1057,7 +1058,7 @@ static void standard_streams(void **state)
     (void)fclose(f);
     assert_string_equal(text, "second: nothing to read\n");
     (void)remove(FILE_NAME);
-    (void)remove(FILE_NAME "2");
+    (void)remove(FILE_NAME_2);
 }
 
 static int target_print(kin_args *args)

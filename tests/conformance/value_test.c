@@ -156,7 +156,6 @@ static void no_value(void **state)
 {
     kin_value *value;
     kin_segment *segment;
-    bool swapped;
     (void)state;
     check_fails(KIN_EINVAL, kin_value_create(NULL, 1));
     check_fails(KIN_EINVAL, kin_value_create_u64(NULL, 1));
@@ -167,7 +166,7 @@ static void no_value(void **state)
     assert_null(kin_value_lock(NULL));
     kin_value_close(NULL);
     check(kin_value_create(&value, 5));
-    check_fails(KIN_EINVAL, kin_value_compare_exchange_i64(value, NULL, 1, &swapped));
+    check_fails(KIN_EINVAL, kin_value_compare_exchange_i64(value, NULL, 1, NULL));
     kin_lock *lock = kin_value_lock(value);
     assert_non_null(lock);
     kin_value_close(value);
