@@ -15,18 +15,24 @@
 static uint32_t watched[KIN__PROCESSES];
 static uint32_t servers_watched; /* how many there were when we last looked */
 
-static void ended(int64_t pid, int status)
+static void ended(uint64_t who, int status)
 {
     if (kin__my.session != NULL)
-        kin__ended(pid, status);
+        kin__ended(who, status);
 }
 
-static bool note_end(int64_t pid, int status);
+static bool note_end(kin__pid id, int status);
+
+/* A handle to a process whose word was seen as `word`. */
+static kin_err open_process(uint32_t place, uint64_t word, os_handle *process)
+{
+    uint64_t birthday = kin__load64(&kin__my.session->info[place].birthday);
+    return os_process_open(kin__word_low(word), birthday != 0 ? birthday : UINT64_MAX, process);
+}
 
 /* True if the process turned out to have ended, and this was written down. */
 static bool watch(kin__pid id)
 {
-    kin__session *s = kin__my.session;
     uint32_t place = kin__pid_place(id);
     uint64_t word = kin__process_word(id);
     uint32_t state = kin__word_state(word);
@@ -34,15 +40,16 @@ static bool watch(kin__pid id)
         return false;
     if (kin__exchange32(&watched[place], kin__pid_generation(id) + 1) == kin__pid_generation(id) + 1)
         return false;
-    int64_t pid = kin__word_low(word);
     os_handle process;
-    kin_err err = os_process_open(pid, kin__load64(&s->info[place].birthday), &process);
+    kin_err err = open_process(place, word, &process);
     if (err == KIN_ENOENT)
-        return note_end(pid, OS_STATUS_UNKNOWN);
+        return note_end(id, OS_STATUS_UNKNOWN);
     if (err == KIN_OK)
-        err = os_process_watch(process, pid, ended);
-    if (err != KIN_OK)
-        kin__store32(&watched[place], 0); /* out of descriptors: the next death is another chance */
+        err = os_process_watch(process, id, ended);
+    if (err != KIN_OK) { /* out of descriptors, or of threads: the next sleep tries again */
+        kin__store32(&watched[place], 0);
+        kin__store32(&servers_watched, 0);
+    }
     return false;
 }
 
@@ -51,6 +58,26 @@ void kin__watch_reset(void)
     if (servers_watched != 0) /* a copy of a server has watched nobody: its pages need not be touched */
         memset(watched, 0, sizeof watched);
     servers_watched = 0;
+}
+
+void kin__watch_lost(void)
+{
+    for (uint32_t i = 0; i < KIN__PROCESSES; i++)
+        kin__store32(&watched[i], 0);
+    kin__store32(&servers_watched, 0);
+    kin__wake_everybody(); /* who sleeps again watches again */
+}
+
+/* Asks the fork server to look whether a request lies unread. */
+void kin__server_nudge(kin__pid server)
+{
+    uint64_t word = kin__process_word(server);
+    os_handle process;
+    if (!kin__process_alive(server) || open_process(kin__pid_place(server), word, &process) != KIN_OK)
+        return;
+    if (kin__process_word(server) == word)
+        (void)os_starter_nudge(process);
+    os_handle_close(process);
 }
 
 /* Watches all whose keeper is dead. True if some have ended. */
@@ -66,7 +93,8 @@ static bool watch_orphans(void)
             uint32_t state = kin__word_state(word);
             if (state != KIN__CLAIMED && state != KIN__RUNNING)
                 continue;
-            kin__pid keeper = kin__load64(&s->info[i].keeper);
+            /* The root has no keeper; the server that was made for it notices its end. */
+            kin__pid keeper = kin__load64(i == kin__pid_place(s->root) ? &s->info[i].server : &s->info[i].keeper);
             if (keeper != 0 && !kin__process_alive(keeper) && watch(kin__pid_of(i, kin__word_generation(word))))
                 more = true;
         }
@@ -84,7 +112,9 @@ void kin__watch_keepers(void)
     bool any = false;
     uint32_t used = kin__load32(&s->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
-        if ((kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0 && watch(kin__pid_of(i, kin__word_generation(kin__load64(&s->words[i])))))
+        uint64_t word = kin__load64(&s->words[i]); /* before the flags, and the same after: else they may be of two processes */
+        if ((kin__load32(&s->info[i].flags) & KIN__IS_SERVER) != 0 && kin__load64(&s->words[i]) == word &&
+            watch(kin__pid_of(i, kin__word_generation(word))))
             any = true;
     }
     kin__pid keeper = kin__load64(&s->info[kin__my.place].keeper);
@@ -104,7 +134,7 @@ kin_err kin__process_end(kin__pid id, bool force)
     if (state != KIN__CLAIMED && state != KIN__RUNNING)
         return KIN_OK;
     os_handle process;
-    kin_err err = os_process_open(kin__word_low(word), kin__load64(&kin__my.session->info[kin__pid_place(id)].birthday), &process);
+    kin_err err = open_process(kin__pid_place(id), word, &process);
     if (err != KIN_OK)
         return err == KIN_ENOENT ? KIN_OK : err;
     word = kin__process_word(id);
@@ -161,38 +191,66 @@ static void bury(uint32_t place, uint64_t dying)
     }
 }
 
-/* Whether there was such a process, or one whose burial nobody may be at any more. */
-static bool note_end(int64_t pid, int status)
+/* Writes an end down; false if it was known, and its burial is nobody's business any more. */
+static bool note_end(kin__pid id, int status)
 {
     kin__session *s = kin__my.session;
-    bool found = false;
+    uint32_t place = kin__pid_place(id), generation = kin__pid_generation(id);
+    uint64_t word = kin__process_word(id);
+    uint32_t state = kin__word_state(word);
+    if (state == KIN__CLAIMED || state == KIN__RUNNING) {
+        if (status == OS_ABORT_CODE && kin__load32(&s->info[place].clean) == 0)
+            status = -6; /* it did not go through exit() */
+        uint32_t pid = kin__word_low(word);
+        uint64_t dying = kin__word(generation, KIN__DYING, (uint32_t)status);
+        if (!kin__cas64(&s->words[place], &word, dying))
+            return note_end(id, status); /* from CLAIMED to RUNNING, or to its end, meanwhile */
+        kin__store32(&s->info[place].pid, pid);
+        word = dying;
+        state = KIN__DYING;
+    }
+    if (state != KIN__DYING) /* else whoever was at it may be dead */
+        return false;
+    bury(place, word);
+    return true;
+}
+
+/* Ends that whoever wrote them down did not live to deal with. */
+static bool finish_burials(void)
+{
+    kin__session *s = kin__my.session;
+    bool any = false;
     uint32_t used = kin__load32(&s->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
         uint64_t word = kin__load64(&s->words[i]);
-        uint32_t state = kin__word_state(word);
-        if (state == KIN__DYING) { /* whoever was at it may be dead */
+        if (kin__word_state(word) == KIN__DYING) {
             bury(i, word);
-            found = true;
-        }
-        if ((state != KIN__CLAIMED && state != KIN__RUNNING) || kin__word_low(word) != (uint32_t)pid)
-            continue;
-        if (status == OS_ABORT_CODE && kin__load32(&s->info[i].clean) == 0)
-            status = -6; /* it did not go through exit() */
-        uint64_t dying = kin__word(kin__word_generation(word), KIN__DYING, (uint32_t)status);
-        kin__store32(&s->info[i].pid, (uint32_t)pid);
-        if (kin__cas64(&s->words[i], &word, dying)) {
-            bury(i, dying);
-            found = true;
+            any = true;
         }
     }
-    return found;
+    return any;
 }
 
-void kin__ended(int64_t pid, int status)
+void kin__ended(uint64_t who, int status)
 {
-    if (note_end(pid, status))
+    bool any = note_end(who, status);
+    if (finish_burials() || any)
         kin__wake_everybody();
     /* Also when another wrote the end down first: what it has seen to dies with it. */
     if (!kin__my.server && watch_orphans())
         kin__wake_everybody();
+}
+
+void kin__child_ended(int64_t pid, int status)
+{
+    kin__session *s = kin__my.session;
+    uint32_t used = kin__load32(&s->processes_used);
+    for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
+        uint64_t word = kin__load64(&s->words[i]);
+        uint32_t state = kin__word_state(word);
+        if ((state == KIN__CLAIMED || state == KIN__RUNNING) && kin__word_low(word) == (uint32_t)pid && kin__load64(&s->info[i].keeper) == kin__my.id) {
+            kin__ended(kin__pid_of(i, kin__word_generation(word)), status);
+            return;
+        }
+    }
 }

@@ -50,13 +50,10 @@ static bool still_there(void *object)
     return state == KIN__CLAIMED || state == KIN__RUNNING || state == KIN__DYING;
 }
 
-static void wait_for_children(bool daemon)
+static void wait_for(kin__pid child)
 {
-    uint32_t from = 0;
-    for (kin__pid child; (child = next_child(daemon, &from)) != 0;) {
-        while (still_there(&child) && kin__thread_me() != 0)
-            (void)kin__park(kin__process_key(child), 0, still_there, &child, KIN__NEVER);
-    }
+    while (still_there(&child) && kin__thread_me() != 0)
+        (void)kin__park(kin__process_key(child), 0, still_there, &child, KIN__NEVER);
 }
 
 /* Whether no process of the family but this one and the fork servers is left. */
@@ -77,13 +74,19 @@ static void at_end(void)
     if (kin__my.session == NULL)
         return;
     kin__store32(&kin__my.session->info[kin__my.place].clean, 1);
-    uint32_t from = 0;
-    for (kin__pid child; (child = next_child(true, &from)) != 0;)
+    kin__pid child;
+    for (uint32_t from = 0; (child = next_child(true, &from)) != 0;)
         (void)kin__process_end(child, true);
-    wait_for_children(true);
-    wait_for_children(false);
-    if (kin__my.id == kin__my.session->root && is_last())
+    for (uint32_t from = 0; (child = next_child(true, &from)) != 0;) {
+        if (kin__process_end(child, true) == KIN_OK) /* one that cannot be killed now is, once this process is gone */
+            wait_for(child);
+    }
+    for (uint32_t from = 0; (child = next_child(false, &from)) != 0;)
+        wait_for(child);
+    if (kin__my.id == kin__my.session->root && is_last()) {
+        kin__store64(&kin__my.session->info[kin__my.place].server, 0);
         os_starter_end();
+    }
 }
 
 static kin_err begin_root(const kin_options *options)
@@ -140,6 +143,8 @@ const char *kin_start_method_name(void)
 
 /* ---- for the fork server ---- */
 
+static kin__pid server_client; /* whom it was made for */
+
 kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation)
 {
     if (session != OS_NO_HANDLE) {
@@ -156,11 +161,17 @@ kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation)
     kin__process_info *info = &s->info[place];
     int64_t pid = os_process_self();
     kin__store64(&info->parent, 0);
+    kin__store64(&info->keeper, 0);
+    kin__store64(&info->server, 0);
     kin__store64(&info->birthday, os_process_birthday());
     kin__store32(&info->flags, KIN__IS_SERVER);
     info->pid = (uint32_t)pid;
     (void)snprintf(info->name, sizeof info->name, "fork server");
-    kin__store64(&s->words[place], kin__word(mine, KIN__RUNNING, (uint32_t)pid));
+    uint64_t word = kin__load64(&s->words[place]);
+    if (kin__word_state(word) != KIN__STARTING || kin__word_generation(word) != mine ||
+        !kin__cas64(&s->words[place], &word, kin__word(mine, KIN__RUNNING, (uint32_t)pid)))
+        return kin__fail(KIN_ELOST, "the process that wanted a fork server has ended"); /* and its place is another's */
+    server_client = client;
     kin__my.id = kin__pid_of(place, mine);
     kin__my.place = place;
     kin__my.server = true;
@@ -170,24 +181,38 @@ kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation)
     return KIN_OK;
 }
 
-int64_t kin__root_pid(uint64_t *birthday)
+static kin__mortal mortal_of(kin__pid id)
 {
-    kin__session *s = kin__my.session;
-    uint64_t word = kin__process_word(s->root);
-    *birthday = s->info[kin__pid_place(s->root)].birthday;
-    return kin__word_state(word) == KIN__RUNNING ? kin__word_low(word) : 0;
+    uint64_t word = kin__process_word(id);
+    uint32_t state = kin__word_state(word);
+    uint64_t birthday = kin__load64(&kin__my.session->info[kin__pid_place(id)].birthday);
+    return (kin__mortal){.who = id,
+                         .pid = state == KIN__RUNNING || state == KIN__CLAIMED ? kin__word_low(word) : 0,
+                         .birthday = birthday != 0 ? birthday : UINT64_MAX};
 }
 
-uint32_t kin__server_children(void)
+kin__mortal kin__root(void)
+{
+    return mortal_of(kin__my.session->root);
+}
+
+kin__mortal kin__client(void)
+{
+    return mortal_of(server_client);
+}
+
+bool kin__server_needed(void)
 {
     kin__session *s = kin__my.session;
-    uint32_t count = 0, used = kin__load32(&s->processes_used);
+    uint32_t used = kin__load32(&s->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
         uint32_t state = kin__word_state(kin__load64(&s->words[i]));
-        if ((state == KIN__CLAIMED || state == KIN__RUNNING || state == KIN__DYING) && kin__load64(&s->info[i].keeper) == kin__my.id)
-            count++;
+        if (i == kin__my.place || state == KIN__FREE || state == KIN__DEAD)
+            continue;
+        if (kin__load64(&s->info[i].keeper) == kin__my.id || (state != KIN__DYING && kin__load64(&s->info[i].server) == kin__my.id))
+            return true;
     }
-    return count;
+    return false;
 }
 
 void kin__my_place(uint32_t *slot, uint32_t *generation)

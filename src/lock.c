@@ -82,22 +82,26 @@ static kin_err acquire_slow(kin_lock *lock, uint64_t me, int64_t timeout_ms)
 {
     uint64_t deadline = kin__deadline(timeout_ms);
     kin__spin spin = {0};
-    bool spinning = timeout_ms != KIN_NOWAIT, slept = false;
+    bool spinning = timeout_ms != KIN_NOWAIT, slept = false, last_look = timeout_ms == KIN_NOWAIT;
     for (;;) {
         uint64_t word = kin__load64(&lock->kin__word);
         uint64_t owner = word & ~WAIT;
         if (word == 0) {
             /* One who slept speaks for those who still do: they must be woken by our release. */
             uint64_t wait = slept && kin__anybody_sleeps(lock->kin__id) ? WAIT : 0;
-            if (kin__cas64(&lock->kin__word, &word, me | wait))
+            if (kin__cas64(&lock->kin__word, &word, me | wait)) {
+                kin__held++;
                 return KIN_OK;
+            }
             continue;
         }
         if (owner == me)
             return kin__fail(KIN_EDEADLK, "lock '%s': this thread holds it already", name_of(lock));
         if (!kin__owner_alive(owner)) {
-            if (kin__cas64(&lock->kin__word, &word, me | WAIT))
+            if (kin__cas64(&lock->kin__word, &word, me | WAIT)) {
+                kin__held++;
                 return kin__fail(KIN_EOWNERDEAD, "lock '%s': its owner died with it; it is held now by this thread", name_of(lock));
+            }
             continue;
         }
         if (spinning) {
@@ -105,8 +109,9 @@ static kin_err acquire_slow(kin_lock *lock, uint64_t me, int64_t timeout_ms)
             continue;
         }
         sleep_on object = {&lock->kin__word, owner};
-        if (timeout_ms == KIN_NOWAIT || kin__park(lock->kin__id, owner, still_held, &object, deadline) != KIN_OK)
+        if (last_look)
             return kin__fail(KIN_ETIMEDOUT, "lock '%s': not free within %lld ms", name_of(lock), (long long)timeout_ms);
+        last_look = kin__park(lock->kin__id, owner, still_held, &object, deadline) != KIN_OK;
         slept = true;
     }
 }
@@ -121,6 +126,7 @@ kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
     if (me == 0)
         return kin_last_code();
     if (kin__cas64(&lock->kin__word, &free_word, me)) {
+        kin__held++;
         KIN_CRASH_POINT("lock.acquired");
         return KIN_OK;
     }
@@ -134,6 +140,7 @@ kin_err kin_lock_release(kin_lock *lock)
     if ((kin__load64_relaxed(&lock->kin__word) & ~WAIT) != kin__me || kin__me == 0)
         return kin__fail(KIN_EPERM, "lock '%s': this thread does not hold it", name_of(lock));
     uint64_t id = lock->kin__id; /* once released, the next owner may give the memory up */
+    kin__held--;
     KIN_CRASH_POINT("lock.releasing");
     if ((kin__exchange64(&lock->kin__word, 0) & WAIT) != 0) {
         KIN_CRASH_POINT("lock.released");

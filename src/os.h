@@ -79,7 +79,8 @@ kin_err os_handle_to_file(os_handle handle, uint32_t mode, FILE **file); /* take
  * Windows a pipe, the handles being duplicated into the receiver. One process sends, one receives.
  *
  * send: up to OS_CHANNEL_BYTES bytes (at least 1) and OS_CHANNEL_HANDLES handles (borrowed). `peer` is the receiver's process id
- * (Windows needs it). Does not block for long: the buffer holds at least 16 such messages. KIN_EPIPE: the receiver is gone.
+ * (Windows needs it). The buffer holds at least 16 such messages; a receiver that does not
+ * read is KIN_EAGAIN or KIN_ETIMEDOUT, after seconds at most. KIN_EPIPE: the receiver is gone.
  * receive: waits up to timeout_ms. KIN_ETIMEDOUT; KIN_EPIPE: the sender is gone and nothing is left; KIN_EPROTO: larger than
  * the space given, or handles were lost (its handles are closed). The handles are the caller's. */
 #define OS_CHANNEL_BYTES 1024
@@ -125,6 +126,9 @@ kin_err os_starter_create(os_handle session, bool pristine);
 /* The root ends, and no other process of the family is left: ends what os_starter_create made, and waits until it is gone. */
 void os_starter_end(void);
 
+/* A request seems to lie too long: has the fork server (a handle to it) see to it. Windows: never called. */
+kin_err os_starter_nudge(os_handle server);
+
 /* The life of a process whose role is OS_ROLE_SERVER; never returns. */
 _Noreturn void os_starter_run(const os_birth *birth);
 
@@ -145,7 +149,7 @@ typedef struct os_start {
  *
  * When it returns KIN_OK the request is on its way and exactly one of these will happen: a process takes it up (kin__claim is
  * called, in the child or here, before the child runs anything), or kin__refused is called with the reason, or the starter itself
- * is found dead (kin__ended for it). On Windows the child has been created when it returns. Errors: KIN_ELOST if the starter is gone
+ * is found dead. On Windows the child has been created when it returns. Errors: KIN_ELOST if the starter is gone
  * (POSIX: make a new one and ask again; a request is claimed at most once), KIN_EAGAIN, KIN_ENOMEM, KIN_EMFILE …
  *
  * A daemon is ended by the system or by the starter when the process that started it ends, however that ends. */
@@ -166,11 +170,17 @@ kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process);
 /* Ends it: by force (exit code -9), or by asking (SIGTERM; on Windows by force with exit code -15). KIN_OK if it has ended. */
 kin_err os_process_end(os_handle process, bool force);
 
-/* Has `ended(pid, status)` called once, on a thread of kin's, when the whole process has ended and no thread of it can write any
- * more. Takes the handle over. status is as kin_process_exit_code describes it, or OS_STATUS_UNKNOWN where only a parent could
+/* A process of the session for ever: its slot and the slot's generation in one number, never 0. */
+static inline uint64_t os_who(uint32_t slot, uint32_t generation)
+{
+    return (uint64_t)generation << 16 | (slot + 1);
+}
+
+/* Has `ended(who, status)` called once, on a thread of kin's, when the whole process has ended and no thread of it can write any
+ * more. Takes the handle over, also on failure. status is as kin_process_exit_code describes it, or OS_STATUS_UNKNOWN where only a parent could
  * know it (POSIX). The call may come before this returns. */
 #define OS_STATUS_UNKNOWN INT32_MIN
-kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t pid, int status));
+kin_err os_process_watch(os_handle process, uint64_t who, void (*ended)(uint64_t who, int status));
 
 /* Shows `name` in ps and top, as far as the system can. */
 void os_process_set_name(const char *name);
@@ -183,15 +193,15 @@ kin_err os_on_fork(void (*forked)(void));
 
 /* ---- park.c: one thread sleeps, another wakes it -------------------------------------------------------------------- */
 
-/* A thread sleeps on its own place in the session's thread table: a word that is 0 while it may sleep. `slot` and `generation`
- * name the place. The session's id makes names unguessable where the system needs names. */
+/* A thread sleeps on its own place in the session's thread table: a word that has a certain value while it may sleep. `slot` and
+ * `generation` name the place. The session's id makes names unguessable where the system needs names. */
 void os_park_init(const uint8_t session_id[16]);
 
-/* Sleeps while *word is 0, at most timeout_ns (negative: for ever). May return for no reason. Only the thread that owns the place
+/* Sleeps while *word is `value`, at most timeout_ns (negative: for ever). May return for no reason. Only the thread that owns the place
  * calls it. Uses no CPU while it sleeps. */
-void os_park_sleep(uint32_t *word, uint32_t slot, uint32_t generation, int64_t timeout_ns);
+void os_park_sleep(uint32_t *word, uint32_t value, uint32_t slot, uint32_t generation, int64_t timeout_ns);
 
-/* Wakes the thread that sleeps on that place, in whatever process. The caller has stored a 1 in *word before; a thread that goes to
+/* Wakes the thread that sleeps on that place, in whatever process. The caller has changed *word before; a thread that goes to
  * sleep just then does not miss it. Does nothing, and harms nobody, if no thread sleeps there or its process is dead. */
 void os_park_wake(uint32_t *word, uint32_t slot, uint32_t generation);
 
@@ -230,9 +240,10 @@ kin_err os_place_find(const os_place *place, void (**function)(void));
 bool kin__claim(uint32_t slot, uint32_t generation, int64_t pid, uint64_t birthday);
 /* The request in `slot` could not become a child, or the child that claimed it cannot go on (it must end then). */
 void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char *why);
-/* The process `pid` of this session has ended. May be called again for the same end. The caller makes sure that `pid` is not
- * reused before this returns (POSIX: calls it before reaping). */
-void kin__ended(int64_t pid, int status);
+/* The process has ended. May be called again for the same end, by anybody, however late. */
+void kin__ended(uint64_t who, int status);
+/* The child `pid` of the calling fork server has ended. It has not been reaped yet, so that its number is still its own. */
+void kin__child_ended(int64_t pid, int status);
 /* The life of a child; never returns. */
 _Noreturn void kin__child_main(const os_birth *birth);
 /* A fork server begins, for the process in `slot` (its own copy of that process's memory if it was forked: then `session` is
@@ -242,11 +253,20 @@ kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation)
 void kin__my_place(uint32_t *slot, uint32_t *generation);
 /* A spare of a fork server, before it waits: touches what of the portable code's memory a child will need. */
 void kin__rehearse(void);
+/* The thread that watches processes has lost its means (a program that closes every descriptor): what was watched no longer is. */
+void kin__watch_lost(void);
 /* A process that may have been given a request has ended without taking it up: whoever waits for one asks again. */
 void kin__request_lost(void);
 /* The process at whose end a fork server has no more to do once its children have ended. */
-int64_t kin__root_pid(uint64_t *birthday);
-/* How many children of the calling fork server are alive, by the table (requests that nobody has claimed yet included). */
-uint32_t kin__server_children(void);
+typedef struct kin__mortal {
+    uint64_t who;
+    int64_t pid; /* 0: it has ended */
+    uint64_t birthday;
+} kin__mortal;
+kin__mortal kin__root(void);
+/* The process that the calling fork server was made for. */
+kin__mortal kin__client(void);
+/* Whether any process needs the calling fork server: a child of it that is alive, or a process that would ask it for one. */
+bool kin__server_needed(void);
 
 #endif

@@ -38,22 +38,23 @@ static void learn_wake_cost(const kin__thread *t)
 
 kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, void *object, uint64_t deadline)
 {
-    kin__watch_keepers();
     uint64_t me = kin__me;
     uint32_t place = kin__owner_place(me);
     kin__thread *t = my_place(me);
     uint64_t *sleeping = &kin__my.session->sleeping[place / 64], bit = (uint64_t)1 << (place % 64);
 
-    kin__store32(&t->wake, 0);
+    uint32_t turn = (kin__load32(&t->wake) | 1) + 1; /* a waker that looked at an earlier turn cannot spend its wake on this one */
+    kin__store32(&t->wake, turn);
     kin__store64(&t->woken_at, 0);
     kin__store64(&t->holder, holder);
     kin__store64(&t->key, key);
     kin__or64(sleeping, bit);
     KIN_CRASH_POINT("park.published");
+    kin__watch_keepers(); /* after it is visible: whoever makes a new server wakes all who sleep, so that they watch it */
     kin_err err = KIN_OK;
     if (must_sleep(object)) {
         KIN_CRASH_POINT("park.sleeping");
-        while (kin__load32(&t->wake) == 0) {
+        while (kin__load32(&t->wake) == turn) {
             int64_t left = -1;
             if (deadline != KIN__NEVER) {
                 uint64_t now = kin__now_ns();
@@ -63,14 +64,14 @@ kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, voi
                 }
                 left = (int64_t)(deadline - now);
             }
-            os_park_sleep(&t->wake, place, kin__owner_generation(me), left);
+            os_park_sleep(&t->wake, turn, place, kin__owner_generation(me), left);
         }
         KIN_CRASH_POINT("park.woken");
     }
     kin__and64(sleeping, ~bit);
     kin__store64(&t->key, 0);
     kin__store64(&t->holder, 0);
-    bool chosen = kin__exchange32(&t->wake, 1) != 0;
+    bool chosen = !kin__cas32(&t->wake, &turn, turn | 1);
     if (err == KIN_OK && chosen)
         learn_wake_cost(t);
     if (err != KIN_OK && chosen)
@@ -78,12 +79,13 @@ kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, voi
     return err;
 }
 
-static bool wake(uint32_t place, kin__thread *t, uint64_t now)
+/* Wakes a thread that sleeps in this turn; false if it was woken, or woke, before. */
+static bool wake(uint32_t place, kin__thread *t, uint32_t turn, uint64_t now)
 {
     uint64_t claim = kin__load64(&t->claim);
     kin__store64(&t->woken_at, now);
-    if (kin__exchange32(&t->wake, 1) != 0)
-        return false; /* somebody woke it before us */
+    if (!kin__cas32(&t->wake, &turn, turn | 1))
+        return false;
     os_park_wake(&t->wake, place, (uint32_t)(claim >> 32));
     return true;
 }
@@ -132,9 +134,10 @@ typedef struct search {
 static bool wake_if_waiting(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
-    if (kin__load64(&t->key) != look->key || !place_alive(place, t))
+    uint32_t turn = kin__load32(&t->wake); /* before the key: the wake counts only if both belong to the same sleep */
+    if ((turn & 1) != 0 || kin__load64(&t->key) != look->key || !place_alive(place, t))
         return true;
-    if (wake(place, t, look->now))
+    if (wake(place, t, turn, look->now))
         look->woken++;
     return look->woken < look->most;
 }
@@ -159,7 +162,7 @@ uint32_t kin__wake_all(uint64_t key)
 static bool found_other(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
-    if (place == kin__owner_place(kin__me) || kin__load64(&t->key) != look->key)
+    if (place == kin__owner_place(kin__me) || kin__load64(&t->key) != look->key || !place_alive(place, t))
         return true;
     look->woken = 1;
     return false;
@@ -172,24 +175,18 @@ bool kin__anybody_sleeps(uint64_t key)
     return look.woken != 0;
 }
 
-static bool wake_if_held(uint32_t place, kin__thread *t, void *arg)
+static bool wake_any(uint32_t place, kin__thread *t, void *arg)
 {
-    search *look = arg;
-    if (look->key == 0 || kin__load64(&t->holder) == look->key)
-        (void)wake(place, t, look->now);
+    uint32_t turn = kin__load32(&t->wake);
+    if ((turn & 1) == 0 && place_alive(place, t))
+        (void)wake(place, t, turn, *(const uint64_t *)arg);
     return true;
-}
-
-void kin__wake_waiting_for(uint64_t owner)
-{
-    search look = {.key = owner, .now = kin__now_ns()};
-    each_sleeper(wake_if_held, &look);
 }
 
 void kin__wake_everybody(void)
 {
-    search look = {.key = 0, .now = kin__now_ns()};
-    each_sleeper(wake_if_held, &look);
+    uint64_t now = kin__now_ns();
+    each_sleeper(wake_any, &now);
 }
 
 bool kin__spin_more(kin__spin *spin)

@@ -1,7 +1,8 @@
 /* Parking: the one way to sleep in kin.
  *
  * A thread that must wait writes what it waits for (a key) and who holds it into its place in the thread table, marks itself
- * sleeping, has the object's wait bit set and looks at the object once more, and sleeps on its own place. Whoever changes an object
+ * sleeping, has the object's wait bit set and looks at the object once more, and sleeps on its own place. Each sleep has a number of its
+ * own, its turn, and a wake counts for one turn only: it is not spent on a thread that has since gone to sleep on something else. Whoever changes an object
  * whose wait bit is set looks through the sleeping threads for the key and wakes one or all. A waker never waits for a waiter. A
  * waiter may be woken for nothing and looks again; a wake that went to a thread that died is repeated by the death notice, which wakes
  * every sleeping thread of the session once.
@@ -29,8 +30,7 @@ uint32_t kin__wake_one(uint64_t key);
 uint32_t kin__wake_all(uint64_t key);
 /* Whether anybody but the caller sleeps on `key`. */
 bool kin__anybody_sleeps(uint64_t key);
-/* Wakes those who wait for something that `owner` holds; and everybody: after a death. */
-void kin__wake_waiting_for(uint64_t owner);
+/* Wakes all who sleep on anything: after a death. */
 void kin__wake_everybody(void);
 
 /* Spinning before parking: for about as long as a wake-up costs on this machine, and not at all with one CPU.

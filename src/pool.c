@@ -59,6 +59,13 @@ void kin__pool_unseat(kin_pool *pool, int index)
     os_handle_close(gone.channel);
 }
 
+void kin__pool_kill(kin_pool *pool, int index)
+{
+    kin_process *process = pool->seats[index].process;
+    if (process != NULL && kin_process_kill(process) == KIN_OK)
+        (void)kin_process_join(process, KIN_FOREVER);
+}
+
 static void end_workers(kin_pool *pool)
 {
     kin__store32(&pool->shared->stop, 1);
@@ -68,10 +75,8 @@ static void end_workers(kin_pool *pool)
         if (pool->seats[i].process == NULL)
             continue;
         uint64_t now = kin__now_ns();
-        if (kin_process_join(pool->seats[i].process, now < deadline ? (int64_t)((deadline - now) / 1000000) : 0) == KIN_ETIMEDOUT) {
-            (void)kin_process_kill(pool->seats[i].process);
-            (void)kin_process_join(pool->seats[i].process, KIN_FOREVER);
-        }
+        if (kin_process_join(pool->seats[i].process, now < deadline ? (int64_t)((deadline - now) / 1000000) : 0) == KIN_ETIMEDOUT)
+            kin__pool_kill(pool, i);
         kin__pool_unseat(pool, i);
     }
 }
@@ -167,10 +172,13 @@ void kin_pool_close(kin_pool *pool)
 {
     if (!kin__handle_unmark(pool, KIN__MARK_POOL) || kin__my.session == NULL)
         return;
-    uv_mutex_lock(&pool->map_mutex);
+    while (kin__load32(&pool->users) != 0) { /* those who come now are told that it is closed */
+        uv_mutex_lock(&pool->map_mutex);     /* and those who were here have the mutex, or wait for it */
+        uv_mutex_unlock(&pool->map_mutex);
+        os_yield();
+    }
     if (kin__thread_me() != 0)
         end_workers(pool);
-    uv_mutex_unlock(&pool->map_mutex);
     free_pool(pool);
 }
 

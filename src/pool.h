@@ -124,6 +124,7 @@ struct kin_pool {
     int count;
     uint32_t numbers; /* given out so far */
     uint32_t terminated;
+    uint32_t users; /* calls under way */
     uv_mutex_t map_mutex;  /* one map at a time          */
     uv_mutex_t seat_mutex; /* who sits where             */
     kin_segment *segment;
@@ -138,6 +139,8 @@ kin_err kin__not_a_pool(const kin_pool *pool);
 /* Starts a worker in seat `index`, which is empty; or takes one that has ended away. */
 kin_err kin__pool_seat(kin_pool *pool, int index);
 void kin__pool_unseat(kin_pool *pool, int index);
+/* Kills the worker in a seat, and waits until it is gone if it could be killed. */
+void kin__pool_kill(kin_pool *pool, int index);
 
 /* ---- progress.c ---- */
 typedef struct kin__progress {

@@ -25,7 +25,8 @@ typedef struct map {
     uint64_t kick, deadline;
     uint64_t first_open; /* all units before it are done */
     size_t lost;         /* items that failed with their worker */
-    int barren;
+    int barren;          /* deaths since anything was done */
+    uint64_t done_before;
     kin__progress progress;
 } map;
 
@@ -160,11 +161,23 @@ static kin_err deliver(map *m, kin__seat *s)
         kin_err err = kin__segment_find(segments[i], &header, &handle);
         if (err == KIN_OK)
             err = os_channel_send(s->channel, kin_process_pid(s->process), &delivery, sizeof delivery, &handle, 1);
+        if (err == KIN_EAGAIN || err == KIN_ETIMEDOUT) { /* it is stopped and its channel full: another takes its place */
+            (void)kin_process_kill(s->process);
+            return KIN_OK;
+        }
         if (err != KIN_OK && err != KIN_EPIPE) /* one that is dead will be replaced */
             return err;
         *sent[i] = segments[i]->id;
     }
     return KIN_OK;
+}
+
+static uint64_t items_done(const map *m)
+{
+    uint64_t done = 0;
+    for (int i = 0; i < m->pool->count; i++)
+        done += kin__load64(&m->pool->shared->workers[i].done);
+    return done;
 }
 
 /* Deals with the workers that have died since the last look. *again: units have become free, so everybody must look once more. */
@@ -181,6 +194,9 @@ static kin_err replace_dead(map *m, bool *again)
             if (take_back(m, s->number, KIN_ECHILD, why)) {
                 *again = true;
                 m->barren = 0;
+            } else if (items_done(m) != m->done_before) {
+                m->barren = 0;
+                m->done_before = items_done(m);
             } else if (++m->barren > BARREN_MOST * pool->count) {
                 return kin__fail(KIN_ECHILD, "workers of pool '%s' die before they begin a task; the last: %s", pool->name, why);
             }
@@ -247,16 +263,19 @@ static bool is_entered(void *object)
     return false;
 }
 
-/* Closes the job: no worker enters it any more. Returns when nobody is in it. */
-static void close_job(kin_pool *pool)
+/* Closes the job: no worker enters it any more. Returns when nobody is in it, or at the deadline (a worker may be stopped in it). */
+static kin_err close_job(kin_pool *pool, uint64_t deadline)
 {
     uint64_t kick = kin__load64(&pool->shared->kick);
     if ((kick & 1) == 0)
         kin__store64(&pool->shared->kick, kick + 1);
     for (kin__spin spin = {0}; is_entered(pool) && kin__spin_more(&spin);) {
     }
-    while (is_entered(pool))
-        (void)kin__park(pool->shared->id + 1, 0, is_entered, pool, KIN__NEVER);
+    while (is_entered(pool)) {
+        if (kin__park(pool->shared->id + 1, 0, is_entered, pool, deadline) == KIN_ETIMEDOUT)
+            return kin__fail(KIN_ETIMEDOUT, "a worker of pool '%s' does not leave the map before: is it stopped?", pool->name);
+    }
+    return KIN_OK;
 }
 
 /* Opens it, again if it is open: every worker looks once more for units that are free. */
@@ -277,6 +296,8 @@ static kin_err wait_for_units(map *m)
     while (!all_done(m)) {
         if (kin__load32(&pool->shared->fault) != 0)
             return kin__fail_text((kin_err)pool->shared->fault, pool->shared->why);
+        if (m->deadline != KIN__NEVER && kin__now_ns() >= m->deadline)
+            return kin__fail(KIN_ETIMEDOUT, "the map took longer than %lld ms", (long long)m->options->timeout_ms);
         if (!busy(m)) {
             bool again = false;
             kin_err err = replace_dead(m, &again);
@@ -293,11 +314,9 @@ static kin_err wait_for_units(map *m)
             continue;
         }
         uint64_t tick = tells ? kin__deadline(TICK_MS) : KIN__NEVER;
-        kin_err err = kin__park(pool->shared->id + 1, 0, busy, m, tick < m->deadline ? tick : m->deadline);
+        (void)kin__park(pool->shared->id + 1, 0, busy, m, tick < m->deadline ? tick : m->deadline);
         if (tells)
             tell_progress(m, false);
-        if (err == KIN_ETIMEDOUT && kin__now_ns() >= m->deadline)
-            return kin__fail(KIN_ETIMEDOUT, "the map took longer than %lld ms", (long long)m->options->timeout_ms);
     }
     return KIN_OK;
 }
@@ -318,8 +337,7 @@ static void abandon(map *m, kin_err why)
     for (int i = 0; i < pool->count; i++) {
         if (pool->seats[i].process == NULL || kin__load64(&pool->shared->workers[i].entered) == 0)
             continue;
-        (void)kin_process_kill(pool->seats[i].process);
-        (void)kin_process_join(pool->seats[i].process, KIN_FOREVER);
+        kin__pool_kill(pool, i);
     }
     for (uint64_t unit = m->first_open; unit < job->units; unit++) {
         uint64_t word = kin__load64(&words[unit]);
@@ -355,9 +373,11 @@ static size_t collect_errors(map *m)
         if (status[i] == 0)
             continue;
         kin_task_error error = {.index = (size_t)i, .code = status[i]};
-        while (next < used && records[next].index < i)
-            next++;
-        if (next < used && records[next].index == i && records[next].ready != 0) {
+        /* A worker that died while it wrote one leaves it unready; one it had finished before it died may stand beside what was noted of its
+         * death: the code says which counts. */
+        for (; next < used && records[next].index <= i; next++) {
+            if (records[next].ready == 0 || records[next].index != i || records[next].code != status[i])
+                continue;
             error.died = records[next].died != 0;
             memcpy(error.message, records[next].message, sizeof error.message);
         }
@@ -392,8 +412,9 @@ static void copy_results(const map *m, char *out, size_t failed)
 static kin_err run_map(map *m, kin__job *plan, void (*function)(void), const void *in, void *out)
 {
     kin_pool *pool = m->pool;
-    close_job(pool);
-    kin_err err = lay_out(m, plan, function, in);
+    kin_err err = close_job(pool, m->deadline);
+    if (err == KIN_OK)
+        err = lay_out(m, plan, function, in);
     if (err != KIN_OK)
         return err;
     for (int i = 0; i < pool->count; i++) {
@@ -453,6 +474,11 @@ static kin_err start_map(kin_pool *pool, kin__job *plan, void (*function)(void),
         return kin_last_code();
     if (plan->count == 0)
         return KIN_OK;
+    kin__add32(&pool->users, 1);
+    if (!kin__is_pool(pool)) { /* closed just now */
+        kin__add32(&pool->users, (uint32_t)-1);
+        return kin__not_a_pool(pool);
+    }
     map m = {.pool = pool, .options = options, .array = array, .deadline = kin__deadline(options->timeout_ms != 0 ? options->timeout_ms : KIN_FOREVER)};
     uv_mutex_lock(&pool->map_mutex);
     if (kin__load32(&pool->terminated) != 0)
@@ -460,6 +486,7 @@ static kin_err start_map(kin_pool *pool, kin__job *plan, void (*function)(void),
     else
         err = run_map(&m, plan, function, in, out);
     uv_mutex_unlock(&pool->map_mutex);
+    kin__add32(&pool->users, (uint32_t)-1);
     return err;
 }
 

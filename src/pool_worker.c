@@ -175,7 +175,7 @@ static kin_err take_delivery(worker *w)
     kin__delivery delivery;
     os_handle handle;
     size_t size, count;
-    kin_err err = os_channel_receive(w->channel, &delivery, sizeof delivery, &size, &handle, 1, &count, 10000);
+    kin_err err = os_channel_receive(w->channel, &delivery, sizeof delivery, &size, &handle, 1, &count, KIN_FOREVER);
     if (err != KIN_OK)
         return err;
     if (count != 1 || size != sizeof delivery) {

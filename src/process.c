@@ -88,6 +88,8 @@ static void wait_while(kin__must_sleep must_sleep, child *c)
         if (!must_sleep(c))
             return;
     }
+    if (c->server != 0 && kin__word_state(kin__process_word(c->id)) == KIN__STARTING)
+        kin__server_nudge(c->server); /* nobody has taken it up yet: perhaps those who could are stopped */
     while (must_sleep(c))
         (void)kin__park(kin__process_key(c->id), 0, must_sleep, c, KIN__NEVER);
 }
@@ -203,7 +205,8 @@ static kin_err start_in_place(kin_process *p, kin_target target, kin_pack args, 
             err = outcome(&c);
     }
     kin__parcel_free(&parcel);
-    p->pid = kin__word_state(kin__process_word(p->id)) == KIN__RUNNING ? kin__word_low(kin__process_word(p->id)) : info->pid;
+    uint64_t word = kin__process_word(p->id);
+    p->pid = kin__word_state(word) == KIN__RUNNING ? kin__word_low(word) : kin__load32(&info->pid);
     return err;
 }
 

@@ -124,8 +124,11 @@ kin_err kin__place_take(uint32_t *place, uint32_t *generation)
         }
         kin__process_info *info = &s->info[i];
         kin__store64(&info->parent, kin__my.id);
-        kin__store64(&info->keeper, 0);
-        kin__store64(&info->server, 0);
+        /* Who will notice its end, if the claimer is held up between claiming and saying so itself. */
+        kin__pid server = kin__load64(&s->info[kin__my.place].server);
+        kin__store64(&info->keeper, server != 0 ? server : kin__my.id);
+        kin__store64(&info->server, server);
+        kin__store64(&info->birthday, 0);
         kin__store32(&info->flags, 0);
         kin__store32(&info->detached, 0);
         kin__store32(&info->clean, 0);

@@ -35,9 +35,9 @@ typedef uint64_t kin__pid;
 /* What is known of a process beside its state. Written by its starter before the request is sent, but for the fields marked. */
 typedef struct kin__process_info {
     uint64_t parent;     /* kin__pid; 0 for the root and for servers          */
-    uint64_t keeper;     /* kin__pid of who notices its end: its fork server, or on Windows its parent. By the claimer */
+    uint64_t keeper;     /* kin__pid of who notices its end: its fork server, or on Windows its parent. By the starter, then by the claimer */
     uint64_t server;     /* kin__pid of the fork server that it asks for children; 0 where there is none. By the server  */
-    uint64_t birthday;   /* os_process_birthday. By the claimer                                                         */
+    uint64_t birthday;   /* os_process_birthday; 0 until it is written. By the claimer                                  */
     uint32_t flags;      /* KIN__IS_*                                                                                   */
     uint32_t detached;   /* nobody will ask for its status. By the parent                                                */
     uint32_t clean;      /* it went through exit(). By itself                                                            */
@@ -60,7 +60,7 @@ typedef struct kin__thread {
     uint64_t key;      /* what it waits for; 0 when it does not */
     uint64_t holder;   /* who holds that: an owner word, or 0   */
     uint64_t woken_at; /* when it was last woken: kin__now_ns   */
-    uint32_t wake;     /* 0 while it may sleep                  */
+    uint32_t wake;     /* even: it may sleep, each time with a number of its own; odd: it is awake or was woken */
     uint32_t reserved[7];
 } kin__thread;
 _Static_assert(sizeof(kin__thread) == 64, "one cache line each");
@@ -111,7 +111,7 @@ static inline uint32_t kin__word_generation(uint64_t word) { return (uint32_t)(w
 static inline uint32_t kin__word_state(uint64_t word) { return (uint32_t)(word >> 32) & 0xff; }
 static inline uint32_t kin__word_low(uint64_t word) { return (uint32_t)word; }
 
-static inline kin__pid kin__pid_of(uint32_t place, uint32_t generation) { return (uint64_t)generation << 16 | (place + 1); }
+static inline kin__pid kin__pid_of(uint32_t place, uint32_t generation) { return os_who(place, generation); }
 static inline uint32_t kin__pid_place(kin__pid id) { return (uint32_t)(id & 0xffff) - 1; }
 static inline uint32_t kin__pid_generation(kin__pid id) { return (uint32_t)(id >> 16) & 0xffffff; }
 
@@ -134,6 +134,8 @@ static inline uint64_t kin__process_key(kin__pid id) { return id | (uint64_t)1 <
 void kin__watch_keepers(void);
 /* Ends a process by force, or asks it to end. KIN_OK if it has ended. */
 kin_err kin__process_end(kin__pid id, bool force);
+/* Has a fork server look whether a request lies unread, because its spares are stopped. */
+void kin__server_nudge(kin__pid server);
 /* Forgets what was watched: in a child that is a copy of its server. */
 void kin__watch_reset(void);
 

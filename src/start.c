@@ -94,12 +94,14 @@ bool kin__claim(uint32_t slot, uint32_t generation, int64_t pid, uint64_t birthd
     uint64_t word = kin__load64(&s->words[slot]);
     if (kin__word_generation(word) != generation || kin__word_state(word) != KIN__STARTING)
         return false;
-    /* Written before the claim; another claimer of the same request would write much the same. */
+    if (!kin__cas64(&s->words[slot], &word, kin__word(generation, KIN__CLAIMED, (uint32_t)pid)))
+        return false;
+    /* Only now: before, the place might have become another's. */
     kin__process_info *info = &s->info[slot];
-    kin__store64(&info->birthday, birthday);
     kin__store64(&info->keeper, kin__my.id);
     kin__store64(&info->server, kin__my.server ? kin__my.id : 0);
-    return kin__cas64(&s->words[slot], &word, kin__word(generation, KIN__CLAIMED, (uint32_t)pid));
+    kin__store64(&info->birthday, birthday);
+    return true;
 }
 
 void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char *why)
@@ -107,15 +109,18 @@ void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char 
     kin__session *s = kin__my.session;
     if (slot >= KIN__PROCESSES)
         return;
-    uint64_t word = kin__load64(&s->words[slot]);
+    uint64_t word = kin__load64(&s->words[slot]), mine = kin__word(generation, KIN__CLAIMED, (uint32_t)os_process_self());
     uint32_t state = kin__word_state(word);
     kin__process_info *info = &s->info[slot];
     if (kin__word_generation(word) != generation || (state != KIN__STARTING && state != KIN__CLAIMED))
         return;
+    /* One that nobody has taken up is claimed first, so that what is written here is not written into another's place. */
+    if (state == KIN__STARTING && !kin__cas64(&s->words[slot], &word, mine))
+        return;
     (void)snprintf(info->why, sizeof info->why, "%s", why);
     kin__store32(&info->refused, (uint32_t)error);
-    /* One that was claimed is moved on by its reaper, once it has ended. */
-    if (state == KIN__STARTING && kin__cas64(&s->words[slot], &word, kin__word(generation, KIN__DEAD, (uint32_t)OS_STATUS_UNKNOWN)))
+    /* One that was claimed before is moved on by its reaper, once it has ended. */
+    if (state == KIN__STARTING && kin__cas64(&s->words[slot], &mine, kin__word(generation, KIN__DEAD, (uint32_t)OS_STATUS_UNKNOWN)))
         (void)kin__wake_all(kin__process_key(kin__pid_of(slot, generation)));
 }
 

@@ -7,6 +7,7 @@
 #include "park.h"
 
 OS_THREAD_LOCAL uint64_t kin__me;
+OS_THREAD_LOCAL uint32_t kin__held;
 
 static uint32_t process_half(kin__pid process)
 {
@@ -33,9 +34,12 @@ uint64_t kin__thread_attach(void)
         if (!kin__cas64(&s->threads[i].claim, &claim, claim | half))
             continue;
         remember_used(&s->threads_used, i);
+        /* What a thread that was killed here may have left. Only the owner of a place clears its bit: a sweep that comes late would put a
+         * living sleeper out of everybody's sight. */
+        kin__and64(&s->sleeping[i / 64], ~((uint64_t)1 << (i % 64)));
         kin__store64(&s->threads[i].key, 0);
         kin__store64(&s->threads[i].holder, 0);
-        kin__store32(&s->threads[i].wake, 0);
+        kin__or32(&s->threads[i].wake, 1);
         kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
         os_thread_set(&kin__me);
         return kin__me;
@@ -62,12 +66,10 @@ bool kin__owner_alive(uint64_t owner)
            (kin__word_generation(word) & 0xffff) == ((uint32_t)claim >> 16);
 }
 
-/* Frees a place whose claim was `claim`. What it was waiting for no longer matters to anybody. */
+/* Frees a place whose claim was `claim`: this one step, so that it does not matter who does it, how often or how late. */
 static bool free_place(uint32_t place, uint64_t claim)
 {
-    kin__session *s = kin__my.session;
-    kin__and64(&s->sleeping[place / 64], ~((uint64_t)1 << (place % 64)));
-    return kin__cas64(&s->threads[place].claim, &claim, ((claim >> 32) + 1) << 32);
+    return kin__cas64(&kin__my.session->threads[place].claim, &claim, ((claim >> 32) + 1) << 32);
 }
 
 static void thread_ended(void *value)
@@ -82,8 +84,9 @@ static void thread_ended(void *value)
     uint64_t claim = kin__load64(&kin__my.session->threads[place].claim);
     if (claim >> 32 != me >> 32)
         return;
-    if (free_place(place, claim))
-        kin__wake_waiting_for(me); /* whoever waits for a lock this thread took with it looks again */
+    if (free_place(place, claim) && kin__held != 0)
+        kin__wake_everybody(); /* whoever waits for a lock that this thread took along looks again */
+    kin__held = 0;
 }
 
 kin_err kin__threads_begin(void)
@@ -94,6 +97,7 @@ kin_err kin__threads_begin(void)
 void kin__threads_reset(void)
 {
     kin__me = 0;
+    kin__held = 0;
     os_thread_set(NULL);
 }
 

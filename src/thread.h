@@ -7,6 +7,8 @@
 
 /* The calling thread's owner word; 0 until it has a place in the thread table. */
 extern OS_THREAD_LOCAL uint64_t kin__me;
+/* How many locks it holds. */
+extern OS_THREAD_LOCAL uint32_t kin__held;
 
 /* Gives the calling thread a place. 0 on failure (KIN_ESTATE, KIN_EAGAIN). */
 uint64_t kin__thread_attach(void);

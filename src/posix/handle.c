@@ -99,7 +99,7 @@ kin_err os_channel_send(os_handle sender, int64_t peer, const void *bytes, size_
     }
     ssize_t n;
     do {
-        n = TRY("sendmsg", -1, ENOBUFS, sendmsg((int)sender, &message, MSG_NOSIGNAL));
+        n = TRY("sendmsg", -1, ENOBUFS, sendmsg((int)sender, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
     } while (n < 0 && errno == EINTR);
     return n >= 0 ? KIN_OK : kin__fail_errno("sendmsg", "cannot send over a channel");
 }

@@ -84,8 +84,8 @@ kin_err os_process_end(os_handle process, bool force)
 typedef struct watched {
     struct watched *next, **before; /* all of them, for whoever looks for leaks: the kernel's pointer does not count */
     int fd;
-    int64_t pid;
-    void (*ended)(int64_t pid, int status);
+    uint64_t who;
+    void (*ended)(uint64_t who, int status);
 } watched;
 
 static pthread_mutex_t watch_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -100,13 +100,13 @@ static void *watch_thread(void *arg)
         struct epoll_event event;
         int n = epoll_wait(set, &event, 1, -1);
         if (n < 0 && errno != EINTR)
-            return NULL;
+            break;
         if (n < 1)
             continue;
         watched *w = event.data.ptr;
         (void)epoll_ctl(set, EPOLL_CTL_DEL, w->fd, NULL);
         (void)close(w->fd);
-        w->ended(w->pid, OS_STATUS_UNKNOWN);
+        w->ended(w->who, OS_STATUS_UNKNOWN);
         pthread_mutex_lock(&watch_mutex);
         *w->before = w->next;
         if (w->next != NULL)
@@ -114,6 +114,12 @@ static void *watch_thread(void *arg)
         pthread_mutex_unlock(&watch_mutex);
         free(w);
     }
+    pthread_mutex_lock(&watch_mutex);
+    if (watch_set == set)
+        watch_set = -1;
+    pthread_mutex_unlock(&watch_mutex);
+    kin__watch_lost();
+    return NULL;
 }
 
 static kin_err start_watching(void)
@@ -128,7 +134,6 @@ static kin_err start_watching(void)
     kin__signals before;
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 256 * 1024);
     kin__signals_block(&before);
     errno = TRY("pthread_create", EAGAIN, EAGAIN, pthread_create(&thread, &attributes, watch_thread, (void *)(intptr_t)set));
     kin__signals_restore(&before);
@@ -143,19 +148,19 @@ static kin_err start_watching(void)
     return KIN_OK;
 }
 
-kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t pid, int status))
+kin_err os_process_watch(os_handle process, uint64_t who, void (*ended)(uint64_t who, int status))
 {
     watched *w = malloc(sizeof *w);
     if (w == NULL) {
         (void)close((int)process);
-        return kin__fail(KIN_ENOMEM, "no memory to watch process %lld", (long long)pid);
+        return kin__fail(KIN_ENOMEM, "no memory to watch a process");
     }
-    *w = (watched){.fd = (int)process, .pid = pid, .ended = ended};
+    *w = (watched){.fd = (int)process, .who = who, .ended = ended};
     pthread_mutex_lock(&watch_mutex);
     kin_err err = start_watching();
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = w};
     if (err == KIN_OK && TRY("epoll_ctl", -1, ENOMEM, epoll_ctl(watch_set, EPOLL_CTL_ADD, w->fd, &event)) != 0)
-        err = kin__fail_errno("epoll_ctl", "cannot watch process %lld", (long long)pid);
+        err = kin__fail_errno("epoll_ctl", "cannot watch a process");
     if (err == KIN_OK) {
         w->next = all_watched;
         w->before = &all_watched;

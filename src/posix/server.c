@@ -31,7 +31,8 @@
 
 extern char **environ;
 
-#define SPARES 2u
+#define SPARES 2u       /* that wait, when nothing happens                        */
+#define SPARES_MOST 16u /* entries: some may be stopped, or have become children */
 
 /* A spare: its pid while the server has not seen it become a child or end, and whether it has become one. */
 struct spare {
@@ -48,6 +49,7 @@ static struct {
     pid_t pid;
     struct spare *spares; /* shared between the server and its spares */
     struct spare *mine;   /* in a spare: its own entry                */
+    struct sigaction sigchld; /* the program's */
 } server;
 
 static void close_range_or_each(unsigned from, unsigned to)
@@ -115,11 +117,12 @@ typedef struct incoming {
 } incoming;
 
 /* Reads one message: how many bytes, or -1; its descriptors in fds. *lost: some did not arrive. */
-static ssize_t receive_message(int from, void *a, size_t a_size, void *b, size_t b_size, int *fds, size_t *count, bool *lost, int flags)
+static ssize_t receive_message(int from, void *a, size_t a_size, void *b, size_t b_size, int *fds, size_t *count, bool *lost, int flags,
+                               struct ucred *sender)
 {
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE((KIN__FDS_PER_MESSAGE + 8) * sizeof(int))];
+        char space[CMSG_SPACE((KIN__FDS_PER_MESSAGE + 8) * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
     } control;
     struct iovec parts[2] = {{a, a_size}, {b, b_size}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = b_size > 0 ? 2 : 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
@@ -130,6 +133,8 @@ static ssize_t receive_message(int from, void *a, size_t a_size, void *b, size_t
     *count = 0;
     *lost = (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
     for (struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+        if (sender != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+            memcpy(sender, CMSG_DATA(c), sizeof *sender);
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
         size_t got = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -164,7 +169,7 @@ static bool receive_handles(const kin__request *r, int relay, const int *first, 
         char byte;
         bool lost;
         size_t count;
-        if (relay < 0 || receive_message(relay, &byte, 1, NULL, 0, in->handles + in->handle_count, &count, &lost, 0) <= 0)
+        if (relay < 0 || receive_message(relay, &byte, 1, NULL, 0, in->handles + in->handle_count, &count, &lost, 0, NULL) <= 0)
             return refuse(r, KIN_EPIPE, "the handles passed to the child did not arrive: the starter is gone");
         in->handle_count += count;
         if (lost || in->handle_count > r->handle_count)
@@ -275,7 +280,7 @@ static _Noreturn void run_by_exec(const kin__request *r, incoming *in)
 static uint32_t idle_spares(void)
 {
     uint32_t count = 0;
-    for (size_t i = 0; i < SPARES; i++)
+    for (size_t i = 0; i < SPARES_MOST; i++)
         count += server.spares[i].pid != 0 && kin__load32(&server.spares[i].taken) == 0;
     return count;
 }
@@ -290,14 +295,21 @@ static bool write_byte(int fd)
 }
 
 /* From here on this process is the child. */
-static _Noreturn void become_child(const kin__request *r, size_t size, int *fds, size_t count, bool lost)
+static _Noreturn void become_child(const kin__request *r, size_t size, int *fds, size_t count, bool lost, const struct ucred *sender)
 {
     incoming in = {0};
     kin__store32(&server.mine->taken, 1);
     if (idle_spares() == 0) /* else the server makes another when it is awake anyway, to reap: it need not wake up for this */
         (void)write_byte(server.wanted_write);
+    /* The kernel says who sent it: a program that has given up its rights must not get them back through its children. */
+    if (sender->uid != getuid() || sender->gid != getgid()) {
+        (void)refuse(r, KIN_EPERM, "the program runs as another user than when it called kin_init: change the user first");
+        _exit(255);
+    }
     if (!unpack_request(r, size, fds, count, lost, &in))
         _exit(255);
+    if (server.sigchld.sa_handler != SIG_DFL)
+        (void)sigaction(SIGCHLD, &server.sigchld, NULL);
     if (r->daemon == 0)
         (void)prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
     (void)dup2(in.fixed[1], 1);
@@ -363,13 +375,14 @@ static _Noreturn void spare_main(void)
         int fds[KIN__FDS_PER_MESSAGE + 8];
         size_t count;
         bool lost;
-        ssize_t n = receive_message(server.requests, &inbox.head, sizeof inbox.head, inbox.body, sizeof inbox.body, fds, &count, &lost, 0);
+        struct ucred sender = {.uid = (uid_t)-1};
+        ssize_t n = receive_message(server.requests, &inbox.head, sizeof inbox.head, inbox.body, sizeof inbox.body, fds, &count, &lost, 0, &sender);
         if (n <= 0)
             _exit(0);
         KIN_CRASH_POINT("spare.received");
         if ((size_t)n >= sizeof inbox.head && inbox.head.magic == KIN__REQUEST_MAGIC &&
             kin__claim(inbox.head.slot, inbox.head.generation, getpid(), os_process_birthday()))
-            become_child(&inbox.head, (size_t)n, fds, count, lost);
+            become_child(&inbox.head, (size_t)n, fds, count, lost, &sender);
         close_fds(fds, count); /* withdrawn, or claimed already */
     }
 }
@@ -379,7 +392,7 @@ static _Noreturn void spare_main(void)
 /* A process has ended: whether it was a spare that had not become a child. */
 static bool was_idle_spare(pid_t pid)
 {
-    for (size_t i = 0; i < SPARES; i++) {
+    for (size_t i = 0; i < SPARES_MOST; i++) {
         if (server.spares[i].pid == pid) {
             server.spares[i].pid = 0;
             return kin__load32(&server.spares[i].taken) == 0;
@@ -388,11 +401,10 @@ static bool was_idle_spare(pid_t pid)
     return false;
 }
 
-/* Makes spares until there are enough; false if there is none and none could be made. (One that is made may be taken at once: then it has
- * asked for another, and the next round comes without delay.) */
-static bool make_spares(void)
+/* Makes a spare; false if there is no process to be had. */
+static bool make_spare(void)
 {
-    for (size_t i = 0; i < SPARES; i++) {
+    for (size_t i = 0; i < SPARES_MOST; i++) {
         struct spare *spare = &server.spares[i];
         if (spare->pid != 0 && kin__load32(&spare->taken) == 0)
             continue;
@@ -402,10 +414,30 @@ static bool make_spares(void)
         if (pid == 0)
             spare_main();
         spare->pid = pid > 0 ? pid : 0;
-        if (pid < 0)
+        return pid > 0;
+    }
+    /* All are idle, and still there is work: they are stopped. One that had a request in hand is asked for it again. */
+    (void)kill(server.spares[0].pid, SIGKILL);
+    return true;
+}
+
+/* Makes spares until there are enough; false if there is none and none could be made. (One that is made may be taken at once: then it has
+ * asked for another, and the next round comes without delay.) */
+static bool make_spares(void)
+{
+    for (uint32_t idle = idle_spares(); idle < SPARES; idle++) {
+        if (!make_spare())
             return idle_spares() > 0;
     }
     return true;
+}
+
+/* A client waits too long for its taste: if there is a request that the spares, for whatever reason, do not take, makes one more. */
+static void help_spares(void)
+{
+    struct pollfd p = {.fd = server.requests, .events = POLLIN};
+    if (poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0)
+        (void)make_spare();
 }
 
 /* There is no process to be had: tells one of those who ask. */
@@ -414,7 +446,7 @@ static void refuse_one(int number)
     int fds[KIN__FDS_PER_MESSAGE + 8];
     size_t count;
     bool lost;
-    ssize_t n = receive_message(server.requests, &inbox.head, sizeof inbox.head, inbox.body, sizeof inbox.body, fds, &count, &lost, MSG_DONTWAIT);
+    ssize_t n = receive_message(server.requests, &inbox.head, sizeof inbox.head, inbox.body, sizeof inbox.body, fds, &count, &lost, MSG_DONTWAIT, NULL);
     if (n < (ssize_t)sizeof inbox.head)
         return;
     close_fds(fds, count);
@@ -436,7 +468,7 @@ static void reap(void)
         siginfo_t info = {0};
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
             return;
-        kin__ended(info.si_pid, status_of(&info));
+        kin__child_ended(info.si_pid, status_of(&info));
         if (was_idle_spare(info.si_pid))
             kin__request_lost();
         (void)waitpid(info.si_pid, NULL, 0);
@@ -445,7 +477,7 @@ static void reap(void)
 
 static _Noreturn void end_server(void)
 {
-    for (size_t i = 0; i < SPARES; i++) {
+    for (size_t i = 0; i < SPARES_MOST; i++) {
         if (server.spares[i].pid > 0 && kin__load32(&server.spares[i].taken) == 0) {
             (void)kill(server.spares[i].pid, SIGKILL);
             (void)waitpid(server.spares[i].pid, NULL, 0);
@@ -454,40 +486,59 @@ static _Noreturn void end_server(void)
     _exit(0);
 }
 
-static _Noreturn void serve(int ends, int root, int64_t root_pid)
+/* A descriptor that becomes readable when the process ends, or -1 if it has ended (then that is written down). A server that could not see
+ * the end of those it is there for would never end itself, so it does not begin. */
+static int watch_mortal(kin__mortal who)
 {
-    struct pollfd p[4] = {{.fd = ends, .events = POLLIN},
-                          {.fd = server.wanted_read, .events = POLLIN},
-                          {.fd = root, .events = POLLIN},
-                          {.fd = server.requests}};
-    bool root_gone = false;
+    os_handle process = OS_NO_HANDLE;
+    kin_err err = who.pid != 0 ? os_process_open(who.pid, who.birthday, &process) : KIN_ENOENT;
+    if (err != KIN_OK && err != KIN_ENOENT)
+        _exit(1);
+    if (who.pid != 0 && err == KIN_ENOENT)
+        kin__ended(who.who, OS_STATUS_UNKNOWN);
+    return (int)process;
+}
+
+static _Noreturn void serve(int ends)
+{
+    kin__mortal root = kin__root(), client = kin__client();
+    enum { ENDS, WANTED, REQUESTS, ROOT, CLIENT, COUNT };
+    struct pollfd p[COUNT] = {[ENDS] = {.fd = ends, .events = POLLIN},
+                              [WANTED] = {.fd = server.wanted_read, .events = POLLIN},
+                              [REQUESTS] = {.fd = server.requests},
+                              [ROOT] = {.fd = watch_mortal(root), .events = POLLIN},
+                              [CLIENT] = {.fd = client.who == root.who ? -1 : watch_mortal(client), .events = POLLIN}};
+    bool hung_up = false;
     for (;;) {
-        if (root_gone && kin__server_children() == 0)
+        bool client_gone = hung_up || (p[CLIENT].fd < 0 && (client.who != root.who || p[ROOT].fd < 0));
+        if (client_gone && !kin__server_needed())
             end_server();
         bool able = make_spares();
         int number = errno;
-        p[3].events = able ? 0 : POLLIN;
-        int n = poll(p, 4, able ? -1 : 1000);
-        if (n < 0)
+        p[REQUESTS].events = able ? 0 : POLLIN;
+        if (poll(p, COUNT, able ? -1 : 1000) < 0)
             continue;
-        if (p[1].revents != 0) {
+        if (p[WANTED].revents != 0) {
             char bytes[64];
             (void)!read(server.wanted_read, bytes, sizeof bytes);
         }
-        if (p[0].revents != 0) {
+        if (p[ENDS].revents != 0) {
             struct signalfd_siginfo info; /* one is pending at most; it is taken before the reaping, so that a later end makes another */
             (void)!read(ends, &info, sizeof info);
             reap();
+            help_spares();
         }
-        if (p[2].revents != 0) {
-            root_gone = true;
-            p[2].fd = -1;
-            kin__ended(root_pid, OS_STATUS_UNKNOWN);
+        for (int i = ROOT; i <= CLIENT; i++) {
+            if (p[i].fd < 0 || p[i].revents == 0)
+                continue;
+            (void)close(p[i].fd);
+            p[i].fd = -1;
+            kin__ended(i == ROOT ? root.who : client.who, OS_STATUS_UNKNOWN);
         }
-        if ((p[3].revents & POLLHUP) != 0) { /* the root has said that it ends */
-            root_gone = true;
-            p[3].fd = -1;
-        } else if (p[3].revents != 0) {
+        if ((p[REQUESTS].revents & POLLHUP) != 0) { /* the root has said that it ends */
+            hung_up = true;
+            p[REQUESTS].fd = -1;
+        } else if (p[REQUESTS].revents != 0) {
             refuse_one(number);
         }
     }
@@ -506,26 +557,21 @@ _Noreturn void kin__server_run(int requests, os_handle session, os_handle sessio
     close_all_but(keep, sizeof keep / sizeof keep[0]);
     (void)prctl(PR_SET_NAME, "kin server", 0, 0, 0);
 
-    int wanted[2], ends, root;
+    int wanted[2], ends, yes = 1;
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     server.pid = getpid();
     server.executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    server.spares = mmap(NULL, SPARES * sizeof *server.spares, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct sigaction standard = {.sa_handler = SIG_DFL}; /* a program that ignores SIGCHLD would have its children reaped by the kernel */
-    if (server.spares == MAP_FAILED || sigaction(SIGCHLD, &standard, NULL) != 0 || pipe2(wanted, O_CLOEXEC) != 0 || (ends = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)) < 0 ||
+    server.spares = mmap(NULL, SPARES_MOST * sizeof *server.spares, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct sigaction standard = {.sa_handler = SIG_DFL}; /* if the program ignores SIGCHLD, the kernel would reap for us */
+    if (server.spares == MAP_FAILED || sigaction(SIGCHLD, &standard, &server.sigchld) != 0 ||
+        setsockopt(server.requests, SOL_SOCKET, SO_PASSCRED, &yes, sizeof yes) != 0 || pipe2(wanted, O_CLOEXEC) != 0 || (ends = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK)) < 0 ||
         kin__server_begin(session_to_enter, slot, generation) != KIN_OK)
         _exit(1);
     server.wanted_read = wanted[0];
     server.wanted_write = wanted[1];
-    uint64_t birthday;
-    int64_t root_pid = kin__root_pid(&birthday);
-    os_handle process = OS_NO_HANDLE;
-    if (root_pid != 0 && os_process_open(root_pid, birthday, &process) == KIN_ENOENT)
-        kin__ended(root_pid, OS_STATUS_UNKNOWN);
-    root = (int)process;
     if (!make_spares() || send(server.requests, "", 1, MSG_NOSIGNAL) != 1)
         _exit(1);
-    serve(ends, root, root_pid);
+    serve(ends);
 }

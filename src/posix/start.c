@@ -23,12 +23,15 @@
 
 extern char **environ;
 
+#define END_WAIT_MS 2000          /* for the server to end with its spares */
 #define SERVER_WAIT_MS 30000      /* a new server that does not answer for so long is given up  */
 
 int kin__client_socket = -1;
 kin__signals kin__signals_at_init;
 
 static int requests_of_server = -1;  /* in a server that was started by exec: the socket's other end */
+static struct stat client_stat;      /* what kin__client_socket is, to know it from a file the program opened in its place */
+static uint64_t ignored_at_init;     /* signals: a bit each */
 static pid_t server_pid;             /* in the root, while its first server lives                      */
 
 /* ---- small things ---- */
@@ -91,6 +94,13 @@ static bool is_socket(int fd)
     return fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
+/* Whether the program has left our descriptor alone. */
+static bool socket_is_ours(void)
+{
+    struct stat st;
+    return kin__client_socket >= 0 && fstat(kin__client_socket, &st) == 0 && st.st_ino == client_stat.st_ino && st.st_dev == client_stat.st_dev;
+}
+
 static bool birth_parse(const char *text, os_birth *birth)
 {
     struct stat st;
@@ -127,6 +137,7 @@ static bool birth_parse(const char *text, os_birth *birth)
     kin__inherit(head.session, false);
     kin__inherit(head.client_socket, false);
     kin__client_socket = head.client_socket;
+    (void)fstat(kin__client_socket, &client_stat);
     if (birth->role == OS_ROLE_SERVER) {
         kin__inherit(head.requests, false);
         requests_of_server = head.requests;
@@ -140,6 +151,11 @@ kin_err os_birth_read(os_birth *birth)
     sigset_t none;
     sigemptyset(&none);
     pthread_sigmask(SIG_BLOCK, &none, (sigset_t *)(void *)kin__signals_at_init.set);
+    for (int i = 1; i < 64; i++) {
+        struct sigaction action;
+        if (sigaction(i, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+            ignored_at_init |= (uint64_t)1 << i;
+    }
     const char *text = getenv("KIN_BIRTH");
     if (text == NULL)
         return KIN_OK;
@@ -208,21 +224,21 @@ char **kin__original_arguments(void)
 
 /* ---- the client's side: asking ---- */
 
-static uint32_t current_umask(void)
+/* umask() cannot be read without changing it for every thread, so the kernel's own report is read; and each time, since a descriptor that was
+ * kept might be closed by the program. */
+static kin_err current_umask(uint32_t *mask)
 {
-    /* umask() cannot be read without changing it for every thread, so the kernel's own report is read. */
-    static int status = -1;
-    static pid_t owner;
     char text[256];
-    pid_t self = getpid();
-    if (__atomic_load_n(&owner, __ATOMIC_ACQUIRE) != self) {
-        __atomic_store_n(&status, open("/proc/self/status", O_RDONLY | O_CLOEXEC), __ATOMIC_RELEASE);
-        __atomic_store_n(&owner, self, __ATOMIC_RELEASE);
-    }
-    ssize_t n = pread(__atomic_load_n(&status, __ATOMIC_ACQUIRE), text, sizeof text - 1, 0);
+    int fd = TRY("open", -1, EMFILE, open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     text[n > 0 ? n : 0] = 0;
     const char *line = strstr(text, "Umask:");
-    return line != NULL ? (uint32_t)strtoul(line + 6, NULL, 8) : 022;
+    kin_err err = line != NULL ? KIN_OK : kin__fail_errno("open", "cannot read the umask from /proc/self/status");
+    if (line != NULL)
+        *mask = (uint32_t)strtoul(line + 6, NULL, 8);
+    if (fd >= 0)
+        (void)close(fd);
+    return err;
 }
 
 static size_t environment_size(void)
@@ -309,6 +325,8 @@ static kin_err send_request(const os_start *start, kin__request *r, const char *
 {
     int fds[KIN__FDS_PER_MESSAGE + 8], null = -1;
     size_t count = 0, sent = 0;
+    if (!socket_is_ours())
+        return kin__fail(KIN_ELOST, "the way to the fork server is gone: was a descriptor closed that is not the program's?");
     int directory = TRY("open", -1, EMFILE, open(".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (directory < 0)
         return kin__fail_errno("open", "cannot open the current directory");
@@ -344,12 +362,13 @@ kin_err os_process_start(const os_start *start)
                  .slot = start->slot,
                  .generation = start->generation,
                  .method = (uint32_t)start->method,
-                 .umask = current_umask(),
                  .daemon = start->daemon,
                  .handle_count = start->handle_count};
     int body_fd = -1, relay[2] = {-1, -1};
     size_t body_size;
-    kin_err err = KIN_OK;
+    kin_err err = current_umask(&r.umask);
+    if (err != KIN_OK)
+        return err;
     char *body = make_body(start, &r, &body_size);
     if (body == NULL)
         return kin__fail(KIN_ENOMEM, "no memory for the start record");
@@ -437,7 +456,14 @@ static pid_t start_anew(os_handle session, const int ends[2])
     int pass[] = {fd, (int)session, ends[0], ends[1]};
     for (size_t i = 0; i < sizeof pass / sizeof pass[0]; i++)
         posix_spawn_file_actions_adddup2(&actions, pass[i], pass[i]); /* onto itself: only clears close-on-exec */
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    sigset_t heeded; /* what the program ignores since then, its children do not */
+    sigemptyset(&heeded);
+    for (int i = 1; i < 64; i++) {
+        if ((ignored_at_init >> i & 1) == 0)
+            (void)sigaddset(&heeded, i);
+    }
+    posix_spawnattr_setsigdefault(&attributes, &heeded);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&attributes, (const sigset_t *)(const void *)kin__signals_at_init.set);
     if (fd >= 0 && arguments != NULL && variables != NULL) {
         errno = TRY("posix_spawn", EAGAIN, EAGAIN, posix_spawn(&pid, "/proc/self/exe", &actions, &attributes, arguments, variables));
@@ -501,23 +527,38 @@ kin_err os_starter_create(os_handle session, bool pristine)
         err = make_server(session, true, &fd);
     if (err != KIN_OK)
         return err;
-    if (kin__client_socket < 0) {
-        kin__client_socket = fd;
+    if (!socket_is_ours()) {
+        (void)fstat(fd, &client_stat);
+        __atomic_store_n(&kin__client_socket, fd, __ATOMIC_SEQ_CST);
         return KIN_OK;
     }
     /* In place of the dead one's, so that no thread that is just using that descriptor meets another file. */
     if (TRY("dup3", -1, EMFILE, dup3(fd, kin__client_socket, O_CLOEXEC)) < 0)
         err = kin__fail_errno("dup3", "cannot make a fork server");
+    (void)fstat(kin__client_socket, &client_stat);
     (void)close(fd);
     return err;
 }
 
 void os_starter_end(void)
 {
-    if (server_pid <= 0 || kin__client_socket < 0)
+    if (server_pid <= 0)
         return;
-    (void)shutdown(kin__client_socket, SHUT_RDWR);
-    while (waitpid(server_pid, NULL, (int)__WCLONE) < 0 && errno == EINTR) {
+    /* It is asked to end, so that it can reap its spares; and is not waited for without end. */
+    struct pollfd p = {.fd = kin__pidfd_open(server_pid), .events = POLLIN};
+    bool asked = socket_is_ours() && shutdown(kin__client_socket, SHUT_RDWR) == 0 && p.fd >= 0 && poll(&p, 1, END_WAIT_MS) == 1;
+    if (p.fd >= 0)
+        (void)close(p.fd);
+    if (asked || kill(server_pid, SIGKILL) == 0) {
+        while (waitpid(server_pid, NULL, (int)__WCLONE) < 0 && errno == EINTR) {
+        }
     }
     server_pid = 0;
+}
+
+kin_err os_starter_nudge(os_handle server)
+{
+    if (TRY("pidfd_send_signal", -1, EPERM, (int)syscall(SYS_pidfd_send_signal, (int)server, SIGCHLD, NULL, 0)) == 0)
+        return KIN_OK;
+    return kin__fail_errno("pidfd_send_signal", "cannot signal the fork server");
 }

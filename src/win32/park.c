@@ -92,9 +92,9 @@ static DWORD milliseconds(int64_t ns)
     return ms < INFINITE - 1 ? (DWORD)ms : INFINITE - 1;
 }
 
-void os_park_sleep(uint32_t *word, uint32_t slot, uint32_t generation, int64_t timeout_ns)
+void os_park_sleep(uint32_t *word, uint32_t value, uint32_t slot, uint32_t generation, int64_t timeout_ns)
 {
-    if (kin__load32(word) != 0)
+    if (kin__load32(word) != value)
         return;
     HANDLE event = own_event_for(slot, generation);
     DWORD ms = milliseconds(timeout_ns);
@@ -102,7 +102,7 @@ void os_park_sleep(uint32_t *word, uint32_t slot, uint32_t generation, int64_t t
         Sleep(ms < NAP_MS ? ms : NAP_MS);
         return;
     }
-    if (kin__load32(word) == 0)
+    if (kin__load32(word) == value)
         WaitForSingleObject(event, ms);
 }
 

@@ -128,8 +128,8 @@ int win_status(DWORD code)
 
 typedef struct watch {
     HANDLE process;
-    int64_t pid;
-    void (*ended)(int64_t pid, int status);
+    uint64_t who;
+    void (*ended)(uint64_t who, int status);
 } watch;
 
 static INIT_ONCE pool_once = INIT_ONCE_STATIC_INIT;
@@ -160,7 +160,7 @@ static void CALLBACK process_ended(PTP_CALLBACK_INSTANCE instance, void *context
     (void)result;
     watch *w = context;
     DWORD code;
-    w->ended(w->pid, GetExitCodeProcess(w->process, &code) ? win_status(code) : OS_STATUS_UNKNOWN);
+    w->ended(w->who, GetExitCodeProcess(w->process, &code) ? win_status(code) : OS_STATUS_UNKNOWN);
     CloseThreadpoolWait(wait); /* allowed here: it goes when this function has returned */
     CloseHandle(w->process);
     free(w);
@@ -169,7 +169,7 @@ static void CALLBACK process_ended(PTP_CALLBACK_INSTANCE instance, void *context
 static kin_err begin_watch(watch *w)
 {
     if (!InitOnceExecuteOnce(&pool_once, make_pool, NULL, NULL))
-        return win_fail(GetLastError(), "CreateThreadpool", "cannot watch process %lld", (long long)w->pid);
+        return win_fail(GetLastError(), "CreateThreadpool", "cannot watch a process");
     TP_CALLBACK_ENVIRON where;
     InitializeThreadpoolEnvironment(&where);
     SetThreadpoolCallbackPool(&where, pool);
@@ -177,22 +177,22 @@ static kin_err begin_watch(watch *w)
     DWORD error = GetLastError();
     DestroyThreadpoolEnvironment(&where);
     if (wait == NULL)
-        return win_fail(error, "CreateThreadpoolWait", "cannot watch process %lld", (long long)w->pid);
+        return win_fail(error, "CreateThreadpoolWait", "cannot watch a process");
     SetThreadpoolWait(wait, w->process, NULL);
     return KIN_OK;
 }
 
 /* The handle is taken over in any case: when this fails it is closed. */
-kin_err os_process_watch(os_handle process, int64_t pid, void (*ended)(int64_t pid, int status))
+kin_err os_process_watch(os_handle process, uint64_t who, void (*ended)(uint64_t who, int status))
 {
     if (win_no_handle(process))
-        return kin__fail(KIN_EINVAL, "cannot watch process %lld: no handle", (long long)pid);
+        return kin__fail(KIN_EINVAL, "cannot watch a process: no handle");
     watch *w = KIN_FAULT("malloc") ? NULL : malloc(sizeof *w);
     if (w == NULL) {
         os_handle_close(process);
-        return kin__fail(KIN_ENOMEM, "cannot watch process %lld: no memory [malloc]", (long long)pid);
+        return kin__fail(KIN_ENOMEM, "cannot watch a process: no memory [malloc]");
     }
-    *w = (watch){win_handle(process), pid, ended};
+    *w = (watch){win_handle(process), who, ended};
     kin_err error = begin_watch(w);
     if (error != KIN_OK) {
         os_handle_close(process);

@@ -56,6 +56,12 @@ void os_starter_end(void)
 {
 }
 
+kin_err os_starter_nudge(os_handle server)
+{
+    (void)server;
+    return KIN_OK;
+}
+
 /* No process is ever asked to be a fork server here. */
 _Noreturn void os_starter_run(const os_birth *birth)
 {
@@ -478,6 +484,7 @@ static kin_err send_birth(start_state *s)
 static void set_off(start_state *s, bool ended)
 {
     const os_start *start = s->start;
+    uint64_t who = os_who(start->slot, start->generation);
     kin_err error = ended ? KIN_OK : send_birth(s);
     if (error != KIN_OK) {
         TerminateProcess(s->child, KILLED);
@@ -485,7 +492,7 @@ static void set_off(start_state *s, bool ended)
     }
     HANDLE watched = NULL;
     if (win_duplicate(s->child, GetCurrentProcess(), false, &watched))
-        error = os_process_watch((os_handle)watched, s->pid, kin__ended);
+        error = os_process_watch((os_handle)watched, who, kin__ended);
     else
         error = win_fail(GetLastError(), "DuplicateHandle", "cannot watch process %lld", (long long)s->pid);
     if (error == KIN_OK)
@@ -494,7 +501,7 @@ static void set_off(start_state *s, bool ended)
     kin__refused(start->slot, start->generation, error, kin_last_error());
     TerminateProcess(s->child, KILLED);
     WaitForSingleObject(s->child, INFINITE);
-    kin__ended(s->pid, win_status(KILLED));
+    kin__ended(who, win_status(KILLED));
 }
 
 static kin_err take_up(start_state *s)
