@@ -133,6 +133,19 @@ static kin_err deliver(kin_pack pack, letter *l)
         throw_away(&l);                                                                                                \
     } while (0)
 
+/* `passed` is no truth value: the place is left as it was. */
+#define IS_NO_BOOL(passed)                                                                                             \
+    do {                                                                                                               \
+        letter l;                                                                                                      \
+        bool place = true, other = false;                                                                              \
+        check(deliver(KIN_ARGS(passed), &l));                                                                          \
+        check_fails(KIN_ERANGE, kin_unpack(l.args, &place));                                                           \
+        check_says("value 0");                                                                                         \
+        check_fails(KIN_ERANGE, kin_unpack(l.args, &other));                                                           \
+        assert_true(place && !other);                                                                                  \
+        throw_away(&l);                                                                                                \
+    } while (0)
+
 /* `passed` does not fit: the place is left as it was. */
 #define DOES_NOT_FIT(type, passed)                                                                                     \
     do {                                                                                                               \
@@ -199,6 +212,10 @@ static void integers_do_not_fit(void **state)
     DOES_NOT_FIT(long long, ULLONG_MAX);
     DOES_NOT_FIT(unsigned long long, -1LL);
     DOES_NOT_FIT(unsigned long long, LLONG_MIN);
+    IS_NO_BOOL(2);
+    IS_NO_BOOL(-1);
+    IS_NO_BOOL(256);
+    IS_NO_BOOL(UINT64_MAX);
 }
 
 static void other_numbers(void **state)
@@ -206,6 +223,9 @@ static void other_numbers(void **state)
     (void)state;
     ARRIVES(bool, (bool)true);
     ARRIVES(bool, (bool)false);
+    ARRIVES(bool, true); /* an int in C11 */
+    ARRIVES(bool, 1 > 2);
+    ARRIVES(bool, 1u);
     ARRIVES(double, 1.0 / 3);
     ARRIVES(double, -1e300);
     ARRIVES(float, 0.5f);
@@ -360,7 +380,7 @@ static void mismatches(void **state)
     check_says("found a string");
     check_fails(KIN_ETYPE, kin_unpack(l.args, &d, &text)); /* an integer is no double */
     check_says("value 0");
-    check_fails(KIN_ETYPE, kin_unpack(l.args, &yes, &text));
+    check_fails(KIN_ETYPE, kin_unpack(l.args, &text, &yes)); /* nor is a string a bool */
     check_fails(KIN_ETYPE, kin_unpack(l.args, kin_struct_out(whole), &text));
     check_fails(KIN_EINVAL, kin_unpack(l.args, &a, (const char **)NULL));
     check_says("value 1");
