@@ -202,3 +202,18 @@ bool crash_until_gone(int64_t pid)
 {
     return crash_until(is_gone, &pid);
 }
+
+void crash_print_threads(const kin_lock *lock)
+{
+    const kin__session *s = kin__my.session;
+    if (lock != NULL)
+        print_error("lock: word %#llx, id %#llx\n", (unsigned long long)lock->kin__word, (unsigned long long)lock->kin__id);
+    for (uint32_t i = 0; i < KIN__THREADS; i++) {
+        const kin__thread *t = &s->threads[i];
+        bool sleeping = (s->sleeping[i / 64] >> (i % 64) & 1) != 0;
+        if ((uint32_t)t->claim != 0 || sleeping)
+            print_error("thread %lu: claim %#llx, key %#llx, holder %#llx, wake %lu%s\n", (unsigned long)i, (unsigned long long)t->claim,
+                        (unsigned long long)t->key, (unsigned long long)t->holder, (unsigned long)t->wake, sleeping ? ", sleeps" : "");
+    }
+    print_places();
+}

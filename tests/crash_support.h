@@ -45,6 +45,9 @@ bool crash_until_places(int most);
 /* Waits until no process with this pid is alive as far as the tables know. */
 bool crash_until_gone(int64_t pid);
 
+/* For a look at what went wrong: prints both tables and the lock (or NULL). */
+void crash_print_threads(const kin_lock *lock);
+
 /* ---- the system's: crash_support_posix.c, crash_support_win32.c ---- */
 
 /* From now on this process dies at that crash point, "name" or "name:n"; NULL: nowhere. What it starts is told so too. */
