@@ -432,6 +432,7 @@ static pid_t start_by_copy(os_handle session, const int ends[2])
         return pid;
     (void)fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     kin__client_socket = ends[0];
+    (void)fstat(ends[0], &client_stat);
     kin__server_run(ends[1], session, OS_NO_HANDLE, 0, 0);
 }
 
