@@ -384,7 +384,7 @@ static int die_before_init(int argc, char **argv)
 {
     static kin_process *process; /* kept, or it would be a leak */
     if (getenv("KIN_TEST_DIE") != NULL)
-        return 3;
+        return 4;
     if (kin_init(argc, argv) != KIN_OK)
         return 1;
     (void)uv_os_setenv("KIN_TEST_DIE", "1");
@@ -405,7 +405,7 @@ static void child_that_ends_before_its_target(void **state)
     RUN(&o, "die-before-init");
     assert_int_equal(strncmp(o.out, "10 NULL ", 8), 0);
     assert_non_null(strstr(o.out, "before it could run its target"));
-    assert_non_null(strstr(o.out, "exit code 3"));
+    assert_non_null(strstr(o.out, "exit code 4"));
     assert_non_null(strstr(o.out, "\n0\n"));
 }
 

@@ -1033,6 +1033,7 @@ static int program_streams(void)
     (void)atexit(forbidden_handler); /* registered after kin_init: the parent's alone */
     CHILD_CHECK(child_with(target_streams, KIN_ARGS("first")) == 0);
     fprintf(stderr, "%c", getchar()); /* the parent's own input is untouched */
+    fflush(stderr);                   /* it has a buffer on some systems */
     CHILD_CHECK(freopen(FILE_NAME, "w", stdout) != NULL);
     CHILD_CHECK(child_with(target_streams, KIN_ARGS("second")) == 0);
     (void)fclose(stdout);
