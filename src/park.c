@@ -86,6 +86,7 @@ static bool wake(uint32_t place, kin__thread *t, uint32_t turn, uint64_t now)
     kin__store64(&t->woken_at, now);
     if (!kin__cas32(&t->wake, &turn, turn | 1))
         return false;
+    KIN_CRASH_POINT("park.waking");
     os_park_wake(&t->wake, place, (uint32_t)(claim >> 32));
     return true;
 }
@@ -178,8 +179,12 @@ bool kin__anybody_sleeps(uint64_t key)
 static bool wake_any(uint32_t place, kin__thread *t, void *arg)
 {
     uint32_t turn = kin__load32(&t->wake);
-    if ((turn & 1) == 0 && place_alive(place, t))
+    if (!place_alive(place, t))
+        return true;
+    if ((turn & 1) == 0)
         (void)wake(place, t, turn, *(const uint64_t *)arg);
+    else /* who wrote that it is woken may have died before it woke it */
+        os_park_wake(&t->wake, place, (uint32_t)(kin__load64(&t->claim) >> 32));
     return true;
 }
 
