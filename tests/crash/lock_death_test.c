@@ -282,6 +282,7 @@ static void acquire_and_end(void *arg)
 static void wait_and_end(void *arg)
 {
     *(kin_err *)arg = kin_lock_acquire(&shared->lock, KIN_FOREVER);
+    kin__store32(&shared->ready, 1);
     (void)crash_until_at_least(&shared->go, 1);
 }
 
@@ -308,6 +309,7 @@ static void a_thread_ends_while_others_wait(void **state)
     kin_err err = KIN_EIO;
     kin_process *takers[WAITERS];
     assert_int_equal(uv_thread_create(&thread, wait_and_end, &err), 0);
+    assert_true(crash_until_at_least(&shared->ready, 1));
     start_takers(takers, WAITERS);
     assert_true(crash_until_sleepers(&shared->lock, WAITERS));
     kin__store32(&shared->go, 1);
@@ -501,6 +503,14 @@ static void dies_before_it_wakes_the_next(void **state)
         dies_releasing("lock.released", 0);
 }
 
+/* It has marked the next as woken, but not woken it: the death itself must. */
+static void dies_waking_the_next(void **state)
+{
+    (void)state;
+    for (int round = 0, rounds = test_scale(10, 2); round < rounds; round++)
+        dies_releasing("park.waking", 0);
+}
+
 /* In the crowd: the n-th time it passes the point. */
 static int work_in_the_crowd(kin_args *args)
 {
@@ -531,7 +541,7 @@ static void dies_in_the_crowd(void **state)
     (void)state;
     static const char *const points[] = {"lock.acquired", "lock.acquired:9",  "lock.releasing", "lock.releasing:40", "lock.released",
                                          "lock.released:3", "park.published", "park.published:4", "park.sleeping",   "park.sleeping:3",
-                                         "park.woken",      "park.woken:3"};
+                                         "park.woken",      "park.woken:3",    "park.waking",    "park.waking:3"};
     enum { WORKERS = 3 };
     for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
         kin_process *workers[WORKERS], *victim;
@@ -587,6 +597,7 @@ int main(int argc, char **argv)
         TEST(dies_with_the_lock_just_taken),
         TEST(dies_about_to_release),
         TEST(dies_before_it_wakes_the_next),
+        TEST(dies_waking_the_next),
         TEST(dies_in_the_crowd),
     };
     return cmocka_run_group_tests_name("lock_death", tests, NULL, NULL);
