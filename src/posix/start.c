@@ -425,9 +425,22 @@ static pid_t quiet_fork(void)
     return (pid_t)TRY("clone", -1, EAGAIN, syscall(SYS_clone, 0, NULL, NULL, NULL, NULL));
 }
 
-static pid_t start_by_copy(os_handle session, const int ends[2])
+/* Where that is not to be had (emulators know only fork), a copy of a copy, which is nobody's child either. 0: this is it. */
+static pid_t orphan_fork(void)
+{
+    pid_t pid = kin__fork();
+    if (pid == 0 && (pid = kin__fork()) != 0)
+        _exit(pid < 0 ? 1 : 0);
+    return pid;
+}
+
+/* *waited: the copy must be waited for at once, and is not the server itself. */
+static pid_t start_by_copy(os_handle session, const int ends[2], bool *waited)
 {
     pid_t pid = quiet_fork();
+    *waited = pid < 0 && errno == EINVAL;
+    if (*waited)
+        pid = orphan_fork();
     if (pid != 0)
         return pid;
     (void)fcntl(ends[0], F_SETFD, FD_CLOEXEC);
@@ -502,10 +515,11 @@ static kin_err make_server(os_handle session, bool copy, int *socket)
     int ends[2], status = 0;
     if (TRY("socketpair", -1, EMFILE, kin__socket_pair(ends)) != 0)
         return kin__fail_errno("socketpair", "cannot make a fork server");
-    pid_t pid = copy ? start_by_copy(session, ends) : start_anew(session, ends);
+    bool waited = !copy;
+    pid_t pid = copy ? start_by_copy(session, ends, &waited) : start_anew(session, ends);
     kin_err err = pid < 0 ? kin__fail_errno(copy ? "clone" : "posix_spawn", "cannot make a fork server") : KIN_OK;
     (void)close(ends[1]);
-    while (err == KIN_OK && !copy && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    while (err == KIN_OK && waited && waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     if (err == KIN_OK && !answered(ends[0]))
         err = kin__fail(KIN_ELOST, "the fork server did not come up");
@@ -513,7 +527,7 @@ static kin_err make_server(os_handle session, bool copy, int *socket)
         (void)close(ends[0]);
         return err;
     }
-    if (copy)
+    if (!waited)
         server_pid = pid;
     *socket = ends[0];
     return KIN_OK;
