@@ -101,9 +101,14 @@ const char *test_file(const char *name)
 {
     static char names[4][128];
     static unsigned next;
-    const char *method = getenv("KIN_START_METHOD");
+    const char *run = getenv("KIN_TEST_RUN"); /* children and programs run again inherit it */
     char *text = names[next++ % 4];
-    (void)snprintf(text, sizeof names[0], "%s.%s.tmp", name, method != NULL && method[0] != 0 ? method : "default");
+    if (run == NULL) {
+        (void)snprintf(text, sizeof names[0], "%d", (int)uv_os_getpid());
+        (void)uv_os_setenv("KIN_TEST_RUN", text);
+        run = getenv("KIN_TEST_RUN");
+    }
+    (void)snprintf(text, sizeof names[0], "%s.%s.tmp", name, run != NULL ? run : "");
     return text;
 }
 
@@ -114,6 +119,7 @@ const char *test_file(const char *name)
 kin_process *test_start_with(kin_target target, kin_pack args, kin_process_options options)
 {
     kin_process *process = NULL;
+    (void)test_file(""); /* so that both have the same names */
     check(kin_process_start(&process, target, args, &options));
     assert_non_null(process);
     return process;
@@ -262,6 +268,7 @@ void test_run_self(const char *const *arguments, const char *input, test_output 
     char path[4096], *command[16] = {path};
     size_t size = sizeof path;
     uv_fs_t request;
+    (void)test_file(""); /* so that both have the same names */
     memset(output, 0, sizeof *output);
     memset(&r, 0, sizeof r);
     r.output = output;

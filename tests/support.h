@@ -49,8 +49,8 @@ bool test_with_sanitizer(void);
 /* Whether children are started anew. */
 bool test_by_spawn(void);
 
-/* The name of a scratch file in the current directory: of its own for each start method, as both may run at once. The same in children and
- * programs run again. In one of four static buffers. */
+/* The name of a scratch file in the current directory, of its own for each run of a test program: several may run at once. The same in its
+ * children and in the program run again. In one of four static buffers. */
 const char *test_file(const char *name);
 
 /* ---- processes ---- */
