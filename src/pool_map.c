@@ -115,11 +115,11 @@ static void describe_end(const kin_process *process, char *text, size_t size)
     long long pid = (long long)kin_process_pid(process);
     const char *name = kin_process_name(process);
     if (kin_process_exit_code(process, &code) != KIN_OK)
-        (void)snprintf(text, size, "worker '%s' (pid %lld) ended, nobody knows how, while it ran this task", name, pid);
+        (void)snprintf(text, size, "worker '%s' (pid %lld) ended, nobody knows how", name, pid);
     else if (code < 0)
-        (void)snprintf(text, size, "worker '%s' (pid %lld) was killed by signal %d while it ran this task", name, pid, -code);
+        (void)snprintf(text, size, "worker '%s' (pid %lld) was killed by signal %d", name, pid, -code);
     else
-        (void)snprintf(text, size, "worker '%s' (pid %lld) exited with code %d while it ran this task", name, pid, code);
+        (void)snprintf(text, size, "worker '%s' (pid %lld) exited with code %d", name, pid, code);
 }
 
 /* Gives the units that name a dead worker back, less the item it was running, which is tried again or fails. Returns whether it had any. */
@@ -189,16 +189,17 @@ static kin_err replace_dead(map *m, bool *again)
         if (s->process != NULL && kin_process_alive(s->process))
             continue;
         if (s->process != NULL) {
-            char why[KIN__MESSAGE_SIZE];
-            describe_end(s->process, why, sizeof why);
+            char end[KIN__MESSAGE_SIZE - 32], why[KIN__MESSAGE_SIZE];
+            describe_end(s->process, end, sizeof end);
+            (void)snprintf(why, sizeof why, "%s while it ran this task", end);
             if (take_back(m, s->number, KIN_ECHILD, why)) {
                 *again = true;
                 m->barren = 0;
-            } else if (items_done(m) != m->done_before) {
-                m->barren = 0;
+            } else if (items_done(m) != m->done_before || kin__load64(&pool->shared->workers[i].idle_at) != 0) {
+                m->barren = 0; /* it lived long enough to run out of work */
                 m->done_before = items_done(m);
             } else if (++m->barren > BARREN_MOST * pool->count) {
-                return kin__fail(KIN_ECHILD, "workers of pool '%s' die before they begin a task; the last: %s", pool->name, why);
+                return kin__fail(KIN_ECHILD, "workers of pool '%s' die before they begin a task; the last: %s", pool->name, end);
             }
             kin__pool_unseat(pool, i);
         }
