@@ -25,6 +25,7 @@ struct kin_process {
 
 #define STARTER_TRIES 3
 #define REQUEST_TRIES 100
+#define START_TRIES 3
 
 static kin_err not_a_process(const kin_process *process)
 {
@@ -155,7 +156,7 @@ static kin_err ask(const os_start *start, child *c)
         if (servers++ == STARTER_TRIES)
             return kin__fail(KIN_ELOST, "the fork server was killed, and so were %d others that replaced it", STARTER_TRIES);
         err = replace_server(c->server, made);
-        if (err != KIN_OK)
+        if (err != KIN_OK && err != KIN_ELOST) /* lost: it was killed as it came up */
             return kin__fail_in(KIN_ELOST, "the fork server was killed and cannot be replaced");
     }
 }
@@ -176,7 +177,7 @@ static kin_err outcome(child *c)
         return KIN_OK;
     int status = (int)kin__word_low(word);
     if (status == OS_STATUS_UNKNOWN)
-        return kin__fail(KIN_ECHILD, "the child ended before it could run its target");
+        return kin__fail(KIN_ELOST, "the fork server was killed, and the child before it could run its target");
     return kin__fail(KIN_ECHILD, "the child ended before it could run its target, with %s %d%s", status < 0 ? "signal" : "exit code",
                      status < 0 ? -status : status, status == 255 ? " (does the program call kin_init first?)" : "");
 }
@@ -231,9 +232,12 @@ kin_err kin_process_start(kin_process **process, kin_target target, kin_pack arg
         (void)snprintf(p->name, sizeof p->name, "%s", options->name);
     else
         make_name(p->name, sizeof p->name);
-    uint32_t place, generation;
-    err = kin__place_take(&place, &generation);
-    if (err == KIN_OK) {
+    err = KIN_ELOST;
+    for (int tries = 0; tries < START_TRIES && err == KIN_ELOST; tries++) { /* the target has not run: it may be tried again */
+        uint32_t place, generation;
+        err = kin__place_take(&place, &generation);
+        if (err != KIN_OK)
+            break;
         p->id = kin__pid_of(place, generation);
         err = start_in_place(p, target, args, options->daemon);
         if (err != KIN_OK)
