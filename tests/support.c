@@ -101,14 +101,14 @@ const char *test_file(const char *name)
 {
     static char names[4][128];
     static unsigned next;
-    const char *run = getenv("KIN_TEST_RUN"); /* children and programs run again inherit it */
-    char *text = names[next++ % 4];
-    if (run == NULL) {
-        (void)snprintf(text, sizeof names[0], "%d", (int)uv_os_getpid());
-        (void)uv_os_setenv("KIN_TEST_RUN", text);
-        run = getenv("KIN_TEST_RUN");
+    char *text = names[next++ % 4], run[32] = "";
+    size_t size = sizeof run;
+    /* Children and programs run again inherit it. By libuv, as getenv of Windows' C library does not see what was set this way. */
+    if (uv_os_getenv("KIN_TEST_RUN", run, &size) != 0) {
+        (void)snprintf(run, sizeof run, "%d", (int)uv_os_getpid());
+        (void)uv_os_setenv("KIN_TEST_RUN", run);
     }
-    (void)snprintf(text, sizeof names[0], "%s.%s.tmp", name, run != NULL ? run : "");
+    (void)snprintf(text, sizeof names[0], "%s.%s.tmp", name, run);
     return text;
 }
 
