@@ -11,7 +11,7 @@ struct shared {
     kin_lock lock;
     uint64_t first;
     uint32_t ready, go;
-    char far[128];
+    char remote[128];
     uint64_t second;
 };
 

@@ -452,7 +452,7 @@ struct told {
     kin_progress end;
 };
 
-static void tell(const kin_progress *progress, void *data)
+static void note_progress(const kin_progress *progress, void *data)
 {
     struct told *told = data;
     told->times++;
@@ -469,14 +469,14 @@ static void progress(void **state)
     struct told told = {0};
     for (int64_t i = 0; i < COUNT; i++)
         in[i] = i;
-    check(kin_pool_map(pool, square, in, sizeof in[0], out, sizeof out[0], COUNT, &(kin_map_options){.progress = tell, .progress_data = &told}));
+    check(kin_pool_map(pool, square, in, sizeof in[0], out, sizeof out[0], COUNT, &(kin_map_options){.progress = note_progress, .progress_data = &told}));
     assert_true(told.times >= 1);
     assert_false(told.backwards);
     assert_true(told.end.done == COUNT && told.end.total == COUNT && told.end.failed == 0);
     assert_true(told.end.seconds >= 0 && told.end.remaining >= 0);
     told = (struct told){0};
     check_fails(KIN_ETASK, kin_pool_map(pool, odd_fails, in, sizeof in[0], out, sizeof out[0], COUNT,
-                                        &(kin_map_options){.progress = tell, .progress_data = &told}));
+                                        &(kin_map_options){.progress = note_progress, .progress_data = &told}));
     assert_false(told.backwards);
     assert_true(told.end.done == COUNT && told.end.failed == COUNT / 2);
 }
@@ -509,7 +509,7 @@ static void a_task_that_never_ends(void **state)
         for (int64_t i = 0; i < COUNT; i++)
             in[i] = i + 2, out[i] = -1;
         check_fails(KIN_ETIMEDOUT, kin_pool_map(pool, item_3_never_ends, in, sizeof in[0], out, sizeof out[0], COUNT,
-                                                &(kin_map_options){.timeout_ms = test_ms(500), .chunk = 1, .errors = errors, .errors_max = COUNT, .failed = &failed, .progress = tell, .progress_data = &told}));
+                                                &(kin_map_options){.timeout_ms = test_ms(500), .chunk = 1, .errors = errors, .errors_max = COUNT, .failed = &failed, .progress = note_progress, .progress_data = &told}));
         assert_true(failed == 1);
         assert_true(errors[0].index == 3);
         assert_int_equal(errors[0].code, KIN_ETIMEDOUT);

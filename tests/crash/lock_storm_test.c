@@ -12,7 +12,7 @@
 struct shared {
     kin_lock lock;
     uint64_t first;
-    char far[120];
+    char remote[120];
     uint64_t second;
     uint32_t turns;    /* of all */
     uint32_t repaired;
