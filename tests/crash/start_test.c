@@ -141,6 +141,8 @@ static void try_to_lock(void *arg)
     results[1] = kin_lock_acquire(lock, KIN_FOREVER);
     kin_process *p;
     results[2] = kin_process_start(&p, answer, KIN_ARGS(1), NULL);
+    if (results[2] == KIN_OK)
+        kin_process_close(p);
     kin_lock_close(lock);
 }
 
