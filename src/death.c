@@ -14,6 +14,7 @@
 /* Whom this process watches: the generation + 1 of each place, so that nobody is watched twice. */
 static uint32_t watched[KIN__PROCESSES];
 static uint32_t servers_watched; /* how many there were when we last looked */
+static uint32_t failures;        /* how often somebody could not be watched    */
 
 static void ended(uint64_t who, int status)
 {
@@ -46,8 +47,9 @@ static bool watch(kin__pid id)
         return note_end(id, OS_STATUS_UNKNOWN);
     if (err == KIN_OK)
         err = os_process_watch(process, id, ended);
-    if (err != KIN_OK) { /* out of descriptors, or of threads: the next sleep tries again */
+    if (err != KIN_OK) { /* out of descriptors, or of threads: whoever sleeps tries again */
         kin__store32(&watched[place], 0);
+        kin__add32(&failures, 1);
         kin__store32(&servers_watched, 0);
     }
     return false;
@@ -102,13 +104,12 @@ static bool watch_orphans(void)
     return any;
 }
 
-void kin__watch_keepers(void)
+bool kin__watch_keepers(void)
 {
     kin__session *s = kin__my.session;
-    uint32_t servers = kin__load32(&s->servers);
-    if (kin__load32_relaxed(&servers_watched) == servers || kin__my.server)
-        return;
-    kin__store32(&servers_watched, servers);
+    uint32_t servers = kin__load32(&s->servers), seen = kin__load32_relaxed(&servers_watched), failed = kin__load32(&failures);
+    if (seen == servers || kin__my.server)
+        return true;
     bool any = false;
     uint32_t used = kin__load32(&s->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
@@ -123,6 +124,7 @@ void kin__watch_keepers(void)
     /* Orphans there may be from before this process ever slept, whoever noticed the death of their keeper then. */
     if (watch_orphans() || any)
         kin__wake_everybody();
+    return kin__load32(&failures) == failed && kin__cas32(&servers_watched, &seen, servers);
 }
 
 /* The number of a process is only reused after its word has left RUNNING, so a handle that was opened before the word was seen
@@ -236,8 +238,9 @@ void kin__ended(uint64_t who, int status)
     bool any = note_end(who, status);
     if (finish_burials() || any)
         kin__wake_everybody();
-    /* Also when another wrote the end down first: what it has seen to dies with it. */
-    if (!kin__my.server && watch_orphans())
+    /* Also when another wrote the end down first: what it has seen to dies with it. Who sleeps must not rely on a watch that failed. */
+    uint32_t failed = kin__load32(&failures);
+    if (!kin__my.server && (watch_orphans() || kin__load32(&failures) != failed))
         kin__wake_everybody();
 }
 

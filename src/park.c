@@ -6,6 +6,7 @@
 
 #define SPIN_MAX_NS 50000u /* on a busy virtual machine a wake can seem to cost milliseconds */
 #define SPIN_MIN_NS 1000u
+#define UNWATCHED_NS 50000000 /* the longest sleep of a process that cannot watch for deaths just now */
 
 uint64_t kin__deadline(int64_t timeout_ms)
 {
@@ -50,7 +51,7 @@ kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, voi
     kin__store64(&t->key, key);
     kin__or64(sleeping, bit);
     KIN_CRASH_POINT("park.published");
-    kin__watch_keepers(); /* after it is visible: whoever makes a new server wakes all who sleep, so that they watch it */
+    bool watching = kin__watch_keepers(); /* after it is visible: whoever makes a new server wakes all who sleep, so that they watch it */
     kin_err err = KIN_OK;
     if (must_sleep(object)) {
         KIN_CRASH_POINT("park.sleeping");
@@ -64,7 +65,11 @@ kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, voi
                 }
                 left = (int64_t)(deadline - now);
             }
+            if (!watching && (left < 0 || left > UNWATCHED_NS))
+                left = UNWATCHED_NS;
             os_park_sleep(&t->wake, turn, place, kin__owner_generation(me), left);
+            if (!watching)
+                break; /* to look again, and to try again to watch */
         }
         KIN_CRASH_POINT("park.woken");
     }

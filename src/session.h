@@ -130,8 +130,9 @@ static inline uint64_t kin__process_key(kin__pid id) { return id | (uint64_t)1 <
 
 /* ---- death.c ---- */
 /* Has this process notice the death of its keeper and of every fork server, and from then on of all whom a dead one kept. Before
- * each sleep; does something the first time, and when there is a new server. */
-void kin__watch_keepers(void);
+ * each sleep; does something the first time, and when there is a new server. False if somebody is not watched, as descriptors or threads are
+ * lacking: then no sleep may be long. */
+bool kin__watch_keepers(void);
 /* Ends a process by force, or asks it to end. KIN_OK if it has ended. */
 kin_err kin__process_end(kin__pid id, bool force);
 /* Has a fork server look whether a request lies unread, because its spares are stopped. */
