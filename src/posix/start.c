@@ -524,6 +524,7 @@ static kin_err make_server(os_handle session, bool copy, int *socket)
     if (err == KIN_OK && !answered(ends[0]))
         err = kin__fail(KIN_ELOST, "the fork server did not come up");
     if (err != KIN_OK) {
+        (void)shutdown(ends[0], SHUT_RDWR); /* if it comes up too late, it ends */
         (void)close(ends[0]);
         return err;
     }
@@ -550,6 +551,8 @@ kin_err os_starter_create(os_handle session, bool pristine)
     /* In place of the dead one's, so that no thread that is just using that descriptor meets another file. */
     if (TRY("dup3", -1, EMFILE, dup3(fd, kin__client_socket, O_CLOEXEC)) < 0)
         err = kin__fail_errno("dup3", "cannot make a fork server");
+    if (err != KIN_OK)
+        (void)shutdown(fd, SHUT_RDWR); /* it ends again */
     (void)fstat(kin__client_socket, &client_stat);
     (void)close(fd);
     return err;
