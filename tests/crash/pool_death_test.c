@@ -149,11 +149,20 @@ static void killed_between_maps(void **state)
     kin_pool *pool = *state;
     for (int round = 0, rounds = test_scale(20, 3); round < rounds; round++) {
         for (int i = 0; i < 2; i++) {
+            int64_t pid = kin_pool_worker_pid(pool, i);
             if (round % 3 != 0 || i == 0)
-                crash_kill(kin_pool_worker_pid(pool, i));
+                crash_kill(pid);
+            if (round % 2 == 0)
+                assert_true((round % 3 == 0 && i == 1) || crash_until_gone(pid));
         }
         must_work(pool);
     }
+    for (int i = 0; i < 2; i++) {
+        int64_t pid = kin_pool_worker_pid(pool, i);
+        crash_kill(pid);
+        assert_true(crash_until_gone(pid));
+    }
+    must_work(pool);
     for (int i = 0; i < 2; i++)
         assert_true(kin_pool_worker_pid(pool, i) != 0);
 }
