@@ -97,8 +97,8 @@ static kin_err begin_root(const kin_options *options)
         return err;
     (void)fflush(NULL); /* what is buffered now would otherwise be printed by every child too */
     err = kin__session_create(method);
-    if (err == KIN_OK)
-        err = os_starter_create(kin__my.handle, true);
+    if (err == KIN_OK && (err = os_starter_create(kin__my.handle, true)) != KIN_OK)
+        kin__session_drop(); /* kin_init may be called again */
     return err;
 }
 
@@ -114,8 +114,10 @@ kin_err kin_init_with(int argc, char **argv, const kin_options *options)
     kin_err err = os_birth_read(&birth);
     if (err != KIN_OK)
         return kin__fail_in(err, "kin_init");
-    if (atexit(at_end) != 0)
+    static bool registered;
+    if (!registered && atexit(at_end) != 0)
         return kin__fail(KIN_ENOMEM, "kin_init: no memory to register an exit handler");
+    registered = true;
     switch (birth.role) {
     case OS_ROLE_CHILD:
         if (kin__session_attach(birth.session, birth.slot, birth.generation) != KIN_OK)

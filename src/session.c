@@ -32,9 +32,16 @@ static void forked(void)
 /* What both the root and a spawned child need, once per program image. */
 static kin_err begin(void)
 {
+    static bool following_threads, following_forks; /* a kin_init that failed is tried again */
+    kin_err err = KIN_OK;
     os_park_init(kin__my.session->id);
-    kin_err err = kin__threads_begin();
-    return err != KIN_OK ? err : os_on_fork(forked);
+    if (!following_threads && (err = kin__threads_begin()) != KIN_OK)
+        return err;
+    following_threads = true;
+    if (!following_forks && (err = os_on_fork(forked)) != KIN_OK)
+        return err;
+    following_forks = true;
+    return KIN_OK;
 }
 
 kin_err kin__session_create(kin_start_method method)
@@ -69,12 +76,16 @@ kin_err kin__session_create(kin_start_method method)
     kin__store64(&s->words[0], kin__word(0, KIN__RUNNING, (uint32_t)pid));
     kin__my = (kin__self){.session = s, .handle = handle, .id = s->root, .place = 0};
     err = begin();
-    if (err != KIN_OK) {
-        kin__my = (kin__self){.handle = OS_NO_HANDLE};
-        os_memory_unmap(base, size);
-        os_handle_close(handle);
-    }
+    if (err != KIN_OK)
+        kin__session_drop();
     return err;
+}
+
+void kin__session_drop(void)
+{
+    os_memory_unmap(kin__my.session, sizeof *kin__my.session);
+    os_handle_close(kin__my.handle);
+    kin__my = (kin__self){.handle = OS_NO_HANDLE};
 }
 
 kin_err kin__session_attach(os_handle handle, uint32_t place, uint32_t generation)

@@ -100,6 +100,8 @@ kin_err kin__check_init(void);
 
 /* Creates the session and makes this process its root; or joins one, as the process in `place`. */
 kin_err kin__session_create(kin_start_method method);
+/* Undoes the first, before anybody else has joined. */
+void kin__session_drop(void);
 kin_err kin__session_attach(os_handle handle, uint32_t place, uint32_t generation);
 
 /* ---- the word of a process's place ---- */
