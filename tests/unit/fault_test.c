@@ -363,6 +363,10 @@ int main(int argc, char **argv)
     enum { RUNS = sizeof runs / sizeof runs[0] };
     struct CMUnitTest tests[RUNS + 1] = {cmocka_unit_test(kin_init_fails_and_then_works)};
     size_t count = crash_server() != 0 ? RUNS : RUNS - 1;
+    if (test_on_windows()) {
+        count = 6; /* each of the others starts a process for each of a hundred calls and more, in a tenth of a second under Wine */
+        (void)printf("not run on Windows: what comes after '%s'\n", runs[count - 1].name);
+    }
     for (size_t i = 0; i < count; i++)
         tests[i + 1] = (struct CMUnitTest){.name = runs[i].name, .test_func = fail_each, .initial_state = &runs[i]};
     return _cmocka_run_group_tests("fault", tests, count + 1, setup, teardown);
