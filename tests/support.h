@@ -45,6 +45,8 @@ int64_t test_ms(int64_t ms);
 /* How often to do something: fewer where a process is dear (Wine), and a tenth, at least 1, of the Linux number with sanitizers. */
 int test_scale(int on_linux, int on_windows);
 bool test_on_windows(void);
+/* Whether what looks like Windows is Wine. */
+bool test_under_wine(void);
 bool test_with_sanitizer(void);
 /* Whether children are started anew. */
 bool test_by_spawn(void);

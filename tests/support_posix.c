@@ -155,6 +155,11 @@ int test_count_zombies(void)
     return count;
 }
 
+bool test_under_wine(void)
+{
+    return false;
+}
+
 bool test_has_children(void)
 {
     return waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD;

@@ -111,6 +111,12 @@ int test_count_zombies(void)
     return 0;
 }
 
+bool test_under_wine(void)
+{
+    HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
+    return ntdll != NULL && GetProcAddress(ntdll, "wine_get_version") != NULL;
+}
+
 bool test_has_children(void)
 {
     return false;

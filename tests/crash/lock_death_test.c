@@ -519,7 +519,8 @@ static int work_in_the_crowd(kin_args *args)
     struct shared *s = attach(args);
     CHILD_CHECK(s != NULL && kin_args_get(args, 1, KIN_OUT(&point)) == KIN_OK && kin_args_get(args, 2, KIN_OUT(&times)) == KIN_OK);
     crash_at(point[0] != 0 ? point : NULL);
-    for (int64_t i = 0; times < 0 || i < times; i++) {
+    int64_t end = kin_now() + test_ms(60000);
+    for (int64_t i = 0; times < 0 ? kin_now() < end : i < times; i++) {
         kin_err err = kin_lock_acquire(&s->lock, test_ms(20000));
         if (err == KIN_EOWNERDEAD) {
             kin__add32(&s->owner_died, 1);
@@ -548,7 +549,7 @@ static void dies_in_the_crowd(void **state)
         int64_t times = test_scale(400, 60);
         uint32_t before = kin__load32(&shared->owner_died);
         for (int w = 0; w < WORKERS; w++)
-            workers[w] = test_start(work_in_the_crowd, KIN_ARGS(segment, "", (int64_t)-1));
+            workers[w] = test_start_with(work_in_the_crowd, KIN_ARGS(segment, "", (int64_t)-1), (kin_process_options){.daemon = true});
         victim = test_start(work_in_the_crowd, KIN_ARGS(segment, points[i], (int64_t)-1));
         int code = crash_join(victim);
         if (code != -9)

@@ -33,7 +33,7 @@ static int member(kin_args *args)
     struct shared *s = kin_segment_data(mine);
     uint32_t chance = (uint32_t)seed;
     kin__add32(&s->started, 1);
-    for (;;) { /* until killed */
+    for (int64_t end = kin_now() + test_ms(100000); kin_now() < end;) { /* until killed */
         kin_err err = kin_lock_acquire(&s->lock, test_ms(LONG_MS));
         if (err == KIN_EOWNERDEAD) {
             s->second = s->first;
@@ -52,6 +52,12 @@ static int member(kin_args *args)
         if (crash_random(&chance, 8) == 0)
             crash_spin_us(crash_random(&chance, 50));
     }
+    return OTHER;
+}
+
+static kin_process *start_member(uint32_t *chance)
+{
+    return test_start_with(member, KIN_ARGS(segment, crash_random(chance, 0xffffffff)), (kin_process_options){.daemon = true});
 }
 
 /* One turn more than `turns` must be taken within LONG_MS, whoever takes it. */
@@ -76,7 +82,7 @@ static void storm(void **state)
     shared = kin_segment_data(segment);
     check(kin_lock_init(&shared->lock, &(kin_lock_options){.name = "storm"}));
     for (int i = 0; i < MEMBERS; i++)
-        members[i] = test_start(member, KIN_ARGS(segment, crash_random(&chance, 0xffffffff)));
+        members[i] = start_member(&chance);
     for (int kill = 0; kill < kills; kill++) {
         int victim = (int)crash_random(&chance, MEMBERS);
         crash_spin_us(crash_random(&chance, 1500));
@@ -87,7 +93,7 @@ static void storm(void **state)
             fail_msg("after %d kills: a member ended with %d", kill, code);
         if (!somebody_works(turns))
             fail_msg("after %d kills: nobody has taken a turn for %d ms (scaled)", kill, LONG_MS);
-        members[victim] = test_start(member, KIN_ARGS(segment, crash_random(&chance, 0xffffffff)));
+        members[victim] = start_member(&chance);
     }
     for (int i = 0; i < MEMBERS; i++) {
         check(kin_process_kill(members[i]));

@@ -229,16 +229,19 @@ static int start_and_be_killed(kin_args *args)
     CHILD_CHECK(kin_unpack(args, &segment) == KIN_OK);
     uint32_t *words = kin_segment_data(segment);
     kin__add32(&words[0], 1);
-    for (;;) {
+    for (int64_t end = kin_now() + test_ms(60000); kin_now() < end;) {
         kin_process *p;
         if (kin_process_start(&p, answer, KIN_ARGS(3), &(kin_process_options){.daemon = (kin__add32(&words[1], 1) & 1) != 0}) == KIN_OK)
             kin_process_close(p);
     }
+    return 98;
 }
 
 static void starters_are_killed_while_they_start(void **state)
 {
     (void)state;
+    if (test_under_wine())
+        test_skip("a process whose maker is killed in the middle of CreateProcess hangs in Wine for ever, before its first instruction");
     uint32_t chance = crash_seed();
     kin_segment *segment;
     check(kin_segment_create(&segment, 64));
