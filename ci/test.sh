@@ -73,10 +73,10 @@ stage_aarch64_qemu() {
         build aarch64-qemu --toolchain "$root/cmake/toolchains/aarch64-linux-gnu.cmake" \
             -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH="$root/build/deps/aarch64" \
             -DKIN_TEST_START_METHODS="$methods" -DKIN_TEST_TIMEOUT_SCALE=10 || return 1
-    # What looks at processes from outside (names, descriptors, kills, ten thousand starts) sees the emulator and its threads, not the program;
+    # What looks at processes from outside (names, descriptors, kills, ten thousand starts) sees the emulator and its threads, not the program, which it cannot start anew;
     # it is left to native systems.
-    say "not run under the emulator: the crash tests, and the tests of kin_init and of processes"
-    filter=(-E '^(crash/|conformance/(init|process|process_many)_test)')
+    say "not run under the emulator: the crash tests, those of kin_init and of processes, and of failing system calls"
+    filter=(-E '^(crash/|conformance/(init|process|process_many)_test|unit/fault_test)')
     run_tests aarch64-qemu ${filter[@]+"${filter[@]}"}
 }
 
