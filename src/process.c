@@ -142,8 +142,12 @@ static kin_err ask(const os_start *start, child *c)
         c->lost = kin__load32(&kin__my.session->requests_lost);
         kin_err err = os_process_start(start);
         if (err == KIN_OK) {
-            wait_while(still_starting, c);
-            if (kin__word_state(kin__process_word(c->id)) != KIN__STARTING)
+            uint32_t state;
+            do { /* claimed just as its request was taken for lost, it is awaited further */
+                wait_while(still_starting, c);
+                state = kin__word_state(kin__process_word(c->id));
+            } while (state == KIN__CLAIMED || state == KIN__DYING);
+            if (state != KIN__STARTING)
                 return KIN_OK;
         } else if (err != KIN_ELOST) {
             return err;

@@ -89,7 +89,7 @@ static kin_err start_amid_deaths(int code)
     kin_process *p;
     kin_err err = kin_process_start(&p, answer, KIN_ARGS(code), NULL);
     if (err != KIN_OK)
-        return err == KIN_ECHILD ? KIN_OK : err;
+        return err == KIN_ECHILD && strstr(kin_last_error(), "signal 9") != NULL ? KIN_OK : err;
     int answered = crash_join(p);
     return answered == code || answered == CRASH_LOST || answered == -9 ? KIN_OK : KIN_EIO;
 }
@@ -293,8 +293,9 @@ static void spares_are_killed(void **state)
             if (round % 3 != 1 || i == 0)
                 crash_kill(children[i]);
         }
-        assert_int_equal(test_run(answer, KIN_ARGS(round)), round);
+        check(start_amid_deaths(round));
     }
+    must_start();
     assert_true(crash_server() == server); /* no reason for a new one */
     assert_true(crash_until_places(before));
 }
@@ -316,7 +317,7 @@ static void start_many(void *arg)
         kin_err err = kin_process_start(&p, answer, KIN_ARGS(11), NULL);
         if (err != KIN_OK) {
             me->last = err;
-            me->wrong += err != KIN_ELOST && err != KIN_ECHILD;
+            me->wrong += err != KIN_ELOST && (err != KIN_ECHILD || strstr(kin_last_error(), "signal 9") == NULL);
             me->lost++;
             continue;
         }
