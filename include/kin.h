@@ -14,6 +14,13 @@
 #include "kin/value.h"   /* one shared number                        */
 #include "kin/array.h"   /* a shared array                           */
 #include "kin/lock.h"    /* mutual exclusion that survives a death   */
+#include "kin/rlock.h"   /* the same, as often as its owner likes    */
+#include "kin/rwlock.h"  /* many readers or one writer               */
+#include "kin/semaphore.h" /* units to take and to give              */
+#include "kin/event.h"   /* a flag to wait for                       */
+#include "kin/condition.h" /* waiting for a change under a lock      */
+#include "kin/barrier.h" /* waiting for each other                   */
+#include "kin/filelock.h" /* between unrelated programs, by path     */
 #include "kin/process.h" /* start, join, kill                        */
 #include "kin/pool.h"    /* map over all cores                       */
 

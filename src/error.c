@@ -9,7 +9,7 @@
 #include <string.h>
 
 static OS_THREAD_LOCAL kin_err last_code;
-static OS_THREAD_LOCAL char last_text[768];
+static OS_THREAD_LOCAL char last_text[4096];
 
 kin_err kin__fail(kin_err error, const char *format, ...)
 {
@@ -82,6 +82,7 @@ const char *kin_strerror(kin_err error)
         [KIN_EPIPE] = "KIN_EPIPE: the other end is gone",
         [KIN_EEXIST] = "KIN_EEXIST: the name is taken",
         [KIN_ECANCELLED] = "KIN_ECANCELLED: ended before it ran",
+        [KIN_EBROKEN] = "KIN_EBROKEN: the barrier is broken",
     };
     if (error < 0 || (size_t)error >= sizeof names / sizeof names[0])
         return "unknown error";

@@ -21,7 +21,7 @@ _Static_assert(sizeof(kin_lock) == 64, "layout in shared memory");
 bool kin__is_lock(const void *p)
 {
     const kin_lock *lock = p;
-    return lock != NULL && ((uintptr_t)lock & 7) == 0 && lock->kin__magic == LOCK_MAGIC;
+    return lock != NULL && ((uintptr_t)lock & 7) == 0 && lock->kin__o.magic == LOCK_MAGIC;
 }
 
 static kin_err not_a_lock(const kin_lock *lock)
@@ -31,7 +31,7 @@ static kin_err not_a_lock(const kin_lock *lock)
 
 static const char *name_of(const kin_lock *lock)
 {
-    return lock->kin__name[0] != 0 ? lock->kin__name : "(unnamed)";
+    return lock->kin__o.name[0] != 0 ? lock->kin__o.name : "(unnamed)";
 }
 
 kin_err kin_lock_init(kin_lock *lock, const kin_lock_options *options)
@@ -39,10 +39,10 @@ kin_err kin_lock_init(kin_lock *lock, const kin_lock_options *options)
     if (lock == NULL || ((uintptr_t)lock & 7) != 0)
         return kin__fail(KIN_EINVAL, "a lock needs an address that is a multiple of 8");
     memset(lock, 0, sizeof *lock);
-    lock->kin__id = kin__unique();
+    lock->kin__o.id = kin__unique();
     if (options != NULL && options->name != NULL)
-        (void)snprintf(lock->kin__name, sizeof lock->kin__name, "%s", options->name);
-    lock->kin__magic = LOCK_MAGIC;
+        (void)snprintf(lock->kin__o.name, sizeof lock->kin__o.name, "%s", options->name);
+    lock->kin__o.magic = LOCK_MAGIC;
     return KIN_OK;
 }
 
@@ -84,12 +84,12 @@ static kin_err acquire_slow(kin_lock *lock, uint64_t me, int64_t timeout_ms)
     kin__spin spin = {0};
     bool spinning = timeout_ms != KIN_NOWAIT, slept = false, last_look = timeout_ms == KIN_NOWAIT;
     for (;;) {
-        uint64_t word = kin__load64(&lock->kin__word);
+        uint64_t word = kin__load64(&lock->kin__o.word);
         uint64_t owner = word & ~WAIT;
         if (word == 0) {
             /* One who slept speaks for those who still do: they must be woken by our release. */
-            uint64_t wait = slept && kin__anybody_sleeps(lock->kin__id) ? WAIT : 0;
-            if (kin__cas64(&lock->kin__word, &word, me | wait)) {
+            uint64_t wait = slept && kin__anybody_sleeps(lock->kin__o.id) ? WAIT : 0;
+            if (kin__cas64(&lock->kin__o.word, &word, me | wait)) {
                 kin__held++;
                 return KIN_OK;
             }
@@ -98,7 +98,7 @@ static kin_err acquire_slow(kin_lock *lock, uint64_t me, int64_t timeout_ms)
         if (owner == me)
             return kin__fail(KIN_EDEADLK, "lock '%s': this thread holds it already", name_of(lock));
         if (!kin__owner_alive(owner)) {
-            if (kin__cas64(&lock->kin__word, &word, me | WAIT)) {
+            if (kin__cas64(&lock->kin__o.word, &word, me | WAIT)) {
                 kin__held++;
                 return kin__fail(KIN_EOWNERDEAD, "lock '%s': its owner died with it; it is held now by this thread", name_of(lock));
             }
@@ -108,10 +108,10 @@ static kin_err acquire_slow(kin_lock *lock, uint64_t me, int64_t timeout_ms)
             spinning = kin__spin_more(&spin);
             continue;
         }
-        sleep_on object = {&lock->kin__word, owner};
+        sleep_on object = {&lock->kin__o.word, owner};
         if (last_look)
             return kin__fail(KIN_ETIMEDOUT, "lock '%s': not free within %lld ms", name_of(lock), (long long)timeout_ms);
-        last_look = kin__park(lock->kin__id, owner, still_held, &object, deadline) != KIN_OK;
+        last_look = kin__park(lock->kin__o.id, owner, still_held, &object, deadline) != KIN_OK;
         slept = true;
     }
 }
@@ -125,7 +125,7 @@ kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
     uint64_t me = kin__thread_me(), free_word = 0;
     if (me == 0)
         return kin_last_code();
-    if (kin__cas64(&lock->kin__word, &free_word, me)) {
+    if (kin__cas64(&lock->kin__o.word, &free_word, me)) {
         kin__held++;
         KIN_CRASH_POINT("lock.acquired");
         return KIN_OK;
@@ -137,12 +137,12 @@ kin_err kin_lock_release(kin_lock *lock)
 {
     if (!kin__is_lock(lock))
         return not_a_lock(lock);
-    if ((kin__load64_relaxed(&lock->kin__word) & ~WAIT) != kin__me || kin__me == 0)
+    if ((kin__load64_relaxed(&lock->kin__o.word) & ~WAIT) != kin__me || kin__me == 0)
         return kin__fail(KIN_EPERM, "lock '%s': this thread does not hold it", name_of(lock));
-    uint64_t id = lock->kin__id; /* once released, the next owner may give the memory up */
+    uint64_t id = lock->kin__o.id; /* once released, the next owner may give the memory up */
     kin__held--;
     KIN_CRASH_POINT("lock.releasing");
-    if ((kin__exchange64(&lock->kin__word, 0) & WAIT) != 0) {
+    if ((kin__exchange64(&lock->kin__o.word, 0) & WAIT) != 0) {
         KIN_CRASH_POINT("lock.released");
         kin__wake_one(id);
     }
@@ -151,5 +151,5 @@ kin_err kin_lock_release(kin_lock *lock)
 
 bool kin_lock_held(const kin_lock *lock)
 {
-    return kin__is_lock(lock) && kin__me != 0 && (kin__load64(&lock->kin__word) & ~WAIT) == kin__me;
+    return kin__is_lock(lock) && kin__me != 0 && (kin__load64(&lock->kin__o.word) & ~WAIT) == kin__me;
 }

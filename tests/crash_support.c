@@ -44,7 +44,7 @@ int crash_sleepers(const kin_lock *lock)
     int count = 0;
     for (uint32_t i = 0; i < used && i < KIN__THREADS; i++) {
         bool sleeps = (kin__load64(&s->sleeping[i / 64]) >> (i % 64) & 1) != 0;
-        count += sleeps && kin__load64(&s->threads[i].key) == lock->kin__id;
+        count += sleeps && kin__load64(&s->threads[i].key) == lock->kin__o.id;
     }
     return count;
 }
@@ -58,7 +58,7 @@ typedef struct sleepers {
 static bool enough_sleep(void *arg)
 {
     const sleepers *s = arg;
-    return crash_sleepers(s->lock) >= s->count && (kin__load64(&s->lock->kin__word) & 1) != 0;
+    return crash_sleepers(s->lock) >= s->count && (kin__load64(&s->lock->kin__o.word) & 1) != 0;
 }
 
 bool crash_until_sleepers(const kin_lock *lock, int count)
@@ -207,7 +207,7 @@ void crash_print_threads(const kin_lock *lock)
 {
     const kin__session *s = kin__my.session;
     if (lock != NULL)
-        print_error("lock: word %#llx, id %#llx\n", (unsigned long long)lock->kin__word, (unsigned long long)lock->kin__id);
+        print_error("lock: word %#llx, id %#llx\n", (unsigned long long)lock->kin__o.word, (unsigned long long)lock->kin__o.id);
     for (uint32_t i = 0; i < KIN__THREADS; i++) {
         const kin__thread *t = &s->threads[i];
         bool sleeping = (s->sleeping[i / 64] >> (i % 64) & 1) != 0;

@@ -21,6 +21,12 @@ typedef struct kin_segment kin_segment;
 typedef struct kin_value kin_value;
 typedef struct kin_array kin_array;
 typedef struct kin_lock kin_lock;
+typedef struct kin_rlock kin_rlock;
+typedef struct kin_semaphore kin_semaphore;
+typedef struct kin_event kin_event;
+typedef struct kin_condition kin_condition;
+typedef struct kin_barrier kin_barrier;
+typedef struct kin_rwlock kin_rwlock;
 
 /* The numbers are part of the form in which values travel. */
 typedef enum kin_type {
@@ -39,7 +45,13 @@ typedef enum kin_type {
     KIN_TYPE_SEGMENT = 12,
     KIN_TYPE_VALUE = 13,
     KIN_TYPE_ARRAY = 14,
-    KIN_TYPE_LOCK = 15
+    KIN_TYPE_LOCK = 15,
+    KIN_TYPE_RLOCK = 16,
+    KIN_TYPE_SEMAPHORE = 17,
+    KIN_TYPE_EVENT = 18,
+    KIN_TYPE_CONDITION = 19,
+    KIN_TYPE_BARRIER = 20,
+    KIN_TYPE_RWLOCK = 21
 } kin_type;
 
 /* One value on its way out. Made by KIN_ARGS and the functions below; borrows what it points to. */
@@ -132,6 +144,12 @@ KIN_API kin_any kin__any_segment(const kin_segment *v);
 KIN_API kin_any kin__any_value(const kin_value *v);
 KIN_API kin_any kin__any_array(const kin_array *v);
 KIN_API kin_any kin__any_lock(const kin_lock *v);
+KIN_API kin_any kin__any_rlock(const kin_rlock *v);
+KIN_API kin_any kin__any_semaphore(const kin_semaphore *v);
+KIN_API kin_any kin__any_event(const kin_event *v);
+KIN_API kin_any kin__any_condition(const kin_condition *v);
+KIN_API kin_any kin__any_barrier(const kin_barrier *v);
+KIN_API kin_any kin__any_rwlock(const kin_rwlock *v);
 KIN_API kin_any kin__any_same(kin_any v);
 
 KIN_API kin_out kin__out_bool(bool *p);
@@ -157,6 +175,12 @@ KIN_API kin_out kin__out_segment(kin_segment **p);
 KIN_API kin_out kin__out_value(kin_value **p);
 KIN_API kin_out kin__out_array(kin_array **p);
 KIN_API kin_out kin__out_lock(kin_lock **p);
+KIN_API kin_out kin__out_rlock(kin_rlock **p);
+KIN_API kin_out kin__out_semaphore(kin_semaphore **p);
+KIN_API kin_out kin__out_event(kin_event **p);
+KIN_API kin_out kin__out_condition(kin_condition **p);
+KIN_API kin_out kin__out_barrier(kin_barrier **p);
+KIN_API kin_out kin__out_rwlock(kin_rwlock **p);
 KIN_API kin_out kin__out_same(kin_out out);
 
 typedef struct kin__outs {
@@ -196,6 +220,18 @@ KIN_END
         const kin_array *: kin__any_array,                                                                             \
         kin_lock *: kin__any_lock,                                                                                     \
         const kin_lock *: kin__any_lock,                                                                               \
+        kin_rlock *: kin__any_rlock,                                                                                   \
+        const kin_rlock *: kin__any_rlock,                                                                             \
+        kin_semaphore *: kin__any_semaphore,                                                                           \
+        const kin_semaphore *: kin__any_semaphore,                                                                     \
+        kin_event *: kin__any_event,                                                                                   \
+        const kin_event *: kin__any_event,                                                                             \
+        kin_condition *: kin__any_condition,                                                                           \
+        const kin_condition *: kin__any_condition,                                                                     \
+        kin_barrier *: kin__any_barrier,                                                                               \
+        const kin_barrier *: kin__any_barrier,                                                                         \
+        kin_rwlock *: kin__any_rwlock,                                                                                 \
+        const kin_rwlock *: kin__any_rwlock,                                                                           \
         kin_any: kin__any_same)(x)
 
 #define KIN_OUT(x)                                                                                                     \
@@ -222,6 +258,12 @@ KIN_END
         kin_value **: kin__out_value,                                                                                  \
         kin_array **: kin__out_array,                                                                                  \
         kin_lock **: kin__out_lock,                                                                                    \
+        kin_rlock **: kin__out_rlock,                                                                                  \
+        kin_semaphore **: kin__out_semaphore,                                                                          \
+        kin_event **: kin__out_event,                                                                                  \
+        kin_condition **: kin__out_condition,                                                                          \
+        kin_barrier **: kin__out_barrier,                                                                              \
+        kin_rwlock **: kin__out_rwlock,                                                                                \
         kin_out: kin__out_same)(x)
 
 /* Up to 32 values; none is fine. For more use a kin_pack of your own, or lists. */
@@ -327,6 +369,18 @@ inline kin_any kin__any(kin_array *v) { return kin__any_array(v); }
 inline kin_any kin__any(const kin_array *v) { return kin__any_array(v); }
 inline kin_any kin__any(kin_lock *v) { return kin__any_lock(v); }
 inline kin_any kin__any(const kin_lock *v) { return kin__any_lock(v); }
+inline kin_any kin__any(kin_rlock *v) { return kin__any_rlock(v); }
+inline kin_any kin__any(const kin_rlock *v) { return kin__any_rlock(v); }
+inline kin_any kin__any(kin_semaphore *v) { return kin__any_semaphore(v); }
+inline kin_any kin__any(const kin_semaphore *v) { return kin__any_semaphore(v); }
+inline kin_any kin__any(kin_event *v) { return kin__any_event(v); }
+inline kin_any kin__any(const kin_event *v) { return kin__any_event(v); }
+inline kin_any kin__any(kin_condition *v) { return kin__any_condition(v); }
+inline kin_any kin__any(const kin_condition *v) { return kin__any_condition(v); }
+inline kin_any kin__any(kin_barrier *v) { return kin__any_barrier(v); }
+inline kin_any kin__any(const kin_barrier *v) { return kin__any_barrier(v); }
+inline kin_any kin__any(kin_rwlock *v) { return kin__any_rwlock(v); }
+inline kin_any kin__any(const kin_rwlock *v) { return kin__any_rwlock(v); }
 inline kin_any kin__any(kin_any v) { return v; }
 template <typename T> kin_any kin__any(T *) = delete; /* a raw pointer cannot cross */
 
@@ -352,6 +406,12 @@ inline kin_out kin__out(kin_segment **p) { return kin__out_segment(p); }
 inline kin_out kin__out(kin_value **p) { return kin__out_value(p); }
 inline kin_out kin__out(kin_array **p) { return kin__out_array(p); }
 inline kin_out kin__out(kin_lock **p) { return kin__out_lock(p); }
+inline kin_out kin__out(kin_rlock **p) { return kin__out_rlock(p); }
+inline kin_out kin__out(kin_semaphore **p) { return kin__out_semaphore(p); }
+inline kin_out kin__out(kin_event **p) { return kin__out_event(p); }
+inline kin_out kin__out(kin_condition **p) { return kin__out_condition(p); }
+inline kin_out kin__out(kin_barrier **p) { return kin__out_barrier(p); }
+inline kin_out kin__out(kin_rwlock **p) { return kin__out_rwlock(p); }
 inline kin_out kin__out(kin_out out) { return out; }
 
 /* Holds the values until the end of the full expression, as a compound literal does in C. */

@@ -61,7 +61,8 @@ enum {
     KIN_EIO = 19,         /* the system failed in a way that has no number of its own here             */
     KIN_EPIPE = 20,       /* the other end is gone                                                     */
     KIN_EEXIST = 21,      /* the name is taken                                                         */
-    KIN_ECANCELLED = 22   /* ended before it ran                                                       */
+    KIN_ECANCELLED = 22,  /* ended before it ran                                                       */
+    KIN_EBROKEN = 23      /* the barrier is broken                                                     */
 };
 
 /* The name of an error and what it means, as in "KIN_ENOMEM: no memory". Never NULL; static. */

@@ -1,37 +1,35 @@
-/* A lock: mutual exclusion between processes and threads that survives the death of its owner.
- *
- * It is a plain struct that may live in shared memory of yours (kin_lock_init) or in a segment of its own
- * (kin_lock_create), and is used in the same way in both. Taking and releasing it when nobody waits are one atomic
- * operation each and no system call, on every system.
+/* A lock: mutual exclusion between threads of any processes, that survives the death of its owner. Taking and releasing it when
+ * nobody waits are one atomic operation each and no system call, on every system.
  *
  * Death     who dies                          what the others see
- *           the owner, holding it             the next to acquire it gets KIN_EOWNERDEAD, and holds it
+ *           the owner, holding it             the next to acquire it gets KIN_EOWNERDEAD, and holds it; so does the next heir if
+ *                                             that one dies too
  *           a thread that ends while holding  the same
- *           a waiter                          nothing
  *           the owner while releasing         either it was released, or KIN_EOWNERDEAD: never a lost lock
- * A process that is only stopped keeps what it holds.
+ *           a waiter, before it has it        nothing, also if it was the one just woken
+ *           a waiter, as it gets it           KIN_EOWNERDEAD, as for any owner
+ *
+ * Deadlock  A cycle of threads, of any processes, each waiting for a lock (kin_lock, kin_rlock, kin_rwlock held by a writer) that the
+ *           next one holds, is found when it closes, also if some wait with a time-out. Exactly one of them gets KIN_EDEADLK; its
+ *           kin_last_error() names every process, thread and lock of the cycle. The others wait on, for what that one should release now.
  */
 #ifndef KIN_LOCK_H
 #define KIN_LOCK_H
 
-#include "any.h"
+#include "object.h"
 
 KIN_BEGIN
 
-/* 64 bytes; treat what is inside as kin's. Aligned to 8; give it a cache line of its own if it is contended. */
+/* 64 bytes. Aligned to 8; give it a cache line of its own if it is contended. */
 struct kin_lock {
-    uint64_t kin__word; /* owner and wait bit, in one */
-    uint64_t kin__id;
-    uint32_t kin__magic;
-    uint32_t kin__reserved;
-    char kin__name[40];
+    kin__object kin__o;
 };
 
 typedef struct kin_lock_options {
-    const char *name; /* for messages; up to 39 bytes are kept */
+    const char *name; /* for messages; copied, the first 39 bytes */
 } kin_lock_options;
 
-/* Creates a lock in a segment of its own, free. NULL options: no name.
+/* Creates a lock in a segment of its own, free. NULL options: no name. kin_lock_close gives it back.
  * KIN_ENOMEM, KIN_EMFILE, KIN_ESTATE (before kin_init). */
 KIN_API kin_err kin_lock_create(kin_lock **lock, const kin_lock_options *options);
 
@@ -39,16 +37,17 @@ KIN_API kin_err kin_lock_create(kin_lock **lock, const kin_lock_options *options
  * with its memory. KIN_EINVAL for NULL or an address not aligned to 8. */
 KIN_API kin_err kin_lock_init(kin_lock *lock, const kin_lock_options *options);
 
-/* Takes the lock, waiting up to `timeout_ms` (KIN_FOREVER, KIN_NOWAIT).
+/* Takes the lock, waiting up to `timeout_ms`.
  *
  * KIN_OK          the calling thread holds it
  * KIN_EOWNERDEAD  the calling thread holds it; the last owner died with it, so look at what it protects
  * KIN_ETIMEDOUT   not free in time
- * KIN_EDEADLK     the calling thread holds it already
+ * KIN_EDEADLK     waiting would never end: the calling thread holds it already, or is in a cycle (see above). It does not hold it
+ *                 by this call; to go on, release what others of the cycle wait for
  * KIN_EINVAL      no lock, closed, or a negative time-out other than KIN_FOREVER */
 KIN_API kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms);
 
-/* Releases it; wakes one waiter. KIN_EPERM, and nothing changes, if the calling thread does not hold it. */
+/* Releases it; wakes the longest waiting. KIN_EPERM, and nothing changes, if the calling thread does not hold it. */
 KIN_API kin_err kin_lock_release(kin_lock *lock);
 
 /* Whether the calling thread holds it. */

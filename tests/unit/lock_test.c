@@ -21,12 +21,12 @@ static void free_and_held(void **state)
 {
     (void)state;
     assert_true(sizeof(kin_lock) == 64);
-    assert_true(lock.kin__word == 0);
+    assert_true(lock.kin__o.word == 0);
     check(kin_lock_acquire(&lock, KIN_FOREVER));
-    assert_true(lock.kin__word == kin__me);
+    assert_true(lock.kin__o.word == kin__me);
     assert_true((kin__me & WAIT) == 0);
     check(kin_lock_release(&lock));
-    assert_true(lock.kin__word == 0);
+    assert_true(lock.kin__o.word == 0);
 }
 
 static void wait_a_little(void *arg)
@@ -51,16 +51,16 @@ static void the_wait_bit(void **state)
     assert_int_equal(uv_thread_create(&thread, wait_a_little, &err), 0);
     assert_int_equal(uv_thread_join(&thread), 0);
     assert_int_equal(err, KIN_ETIMEDOUT);
-    assert_true((lock.kin__word & ~WAIT) == kin__me); /* the bit may stay: it costs one look */
+    assert_true((lock.kin__o.word & ~WAIT) == kin__me); /* the bit may stay: it costs one look */
     assert_true(kin_lock_held(&lock));
     check_fails(KIN_EDEADLK, kin_lock_acquire(&lock, KIN_NOWAIT));
     assert_int_equal(uv_thread_create(&thread, take, &err), 0);
     assert_true(crash_until_sleeping(&lock));
-    assert_true(lock.kin__word == (kin__me | WAIT));
+    assert_true(lock.kin__o.word == (kin__me | WAIT));
     check(kin_lock_release(&lock));
     assert_int_equal(uv_thread_join(&thread), 0);
     assert_int_equal(err, KIN_OK);
-    assert_true(lock.kin__word == 0);
+    assert_true(lock.kin__o.word == 0);
 }
 
 /* Words that name nobody who is alive are as a dead owner, however they came about. */
@@ -77,18 +77,18 @@ static void owners_that_do_not_exist(void **state)
     };
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         for (uint64_t wait = 0; wait < 2; wait++) {
-            lock.kin__word = words[i] | wait;
+            lock.kin__o.word = words[i] | wait;
             check_fails(KIN_EPERM, kin_lock_release(&lock));
-            assert_true(lock.kin__word == (words[i] | wait)); /* nothing changed */
+            assert_true(lock.kin__o.word == (words[i] | wait)); /* nothing changed */
             assert_false(kin_lock_held(&lock));
             check_fails(KIN_EOWNERDEAD, kin_lock_acquire(&lock, i % 2 == 0 ? KIN_NOWAIT : KIN_FOREVER));
             check_says("word");
-            assert_true(lock.kin__word == (kin__me | WAIT)); /* perhaps others sleep: nobody knows */
+            assert_true(lock.kin__o.word == (kin__me | WAIT)); /* perhaps others sleep: nobody knows */
             check(kin_lock_release(&lock));
-            assert_true(lock.kin__word == 0);
+            assert_true(lock.kin__o.word == 0);
         }
     }
-    lock.kin__word = WAIT; /* free, but for the bit: nobody makes such a word, and it need not hang */
+    lock.kin__o.word = WAIT; /* free, but for the bit: nobody makes such a word, and it need not hang */
     kin_err err = kin_lock_acquire(&lock, 50);
     assert_true(err == KIN_OK || err == KIN_EOWNERDEAD);
     check(kin_lock_release(&lock));
@@ -98,13 +98,13 @@ static void damaged(void **state)
 {
     (void)state;
     check(kin_lock_acquire(&lock, KIN_FOREVER));
-    uint32_t magic = lock.kin__magic;
-    lock.kin__magic ^= 1;
+    uint32_t magic = lock.kin__o.magic;
+    lock.kin__o.magic ^= 1;
     check_fails(KIN_EINVAL, kin_lock_acquire(&lock, KIN_FOREVER));
     check_fails(KIN_EINVAL, kin_lock_release(&lock));
     assert_false(kin_lock_held(&lock));
     kin_lock_close(&lock);
-    lock.kin__magic = magic;
+    lock.kin__o.magic = magic;
     check(kin_lock_release(&lock));
 }
 
@@ -116,11 +116,11 @@ static void names(void **state)
         memset(name, 'n', sizeof name);
         name[length] = 0;
         check(kin_lock_init(&lock, &(kin_lock_options){.name = name}));
-        assert_true(strlen(lock.kin__name) == (length < 39 ? length : 39));
+        assert_true(strlen(lock.kin__o.name) == (length < 39 ? length : 39));
     }
     kin_lock other;
     check(kin_lock_init(&other, NULL));
-    assert_true(other.kin__id != lock.kin__id);
+    assert_true(other.kin__o.id != lock.kin__o.id);
     /* Made anew, whatever was there. */
     memset(&other, 0xff, sizeof other);
     check(kin_lock_init(&other, NULL));

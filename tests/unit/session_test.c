@@ -103,7 +103,7 @@ static void an_end(void **state)
     assert_true(kin__owner_alive(threads[0]) && kin__owner_alive(others));
     kin_lock lock;
     check(kin_lock_init(&lock, NULL));
-    lock.kin__word = threads[1];
+    lock.kin__o.word = threads[1];
     assert_true(kin__thread_me() != 0);
     check_fails(KIN_ETIMEDOUT, kin_lock_acquire(&lock, KIN_NOWAIT));
     kin__ended(id, 7);
