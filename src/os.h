@@ -217,7 +217,19 @@ void os_yield(void);
 /* Has `ended(value)` called at the end of each thread that called os_thread_set with a value other than NULL. Once, early. */
 kin_err os_thread_on_end(void (*ended)(void *value));
 void os_thread_set(void *value);
+/* The system's number for the calling thread, as debuggers and top show it. */
+uint32_t os_thread_number(void);
 bool os_is_terminal(FILE *file);
+
+/* ---- file.c: locks on files ------------------------------------------------------------------------------------------- */
+
+/* Opens the file at `path` (UTF-8), creating it empty (never truncating, writing or removing), and locks the whole of it
+ * against everybody else who locks it, other programs too: flock; LockFileEx on all 2^64 - 1 bytes. `wait`: waits for ever, asleep in the system, else
+ * KIN_ETIMEDOUT if it is locked. The lock is on the file that the path names at the end: one that was removed or replaced
+ * meanwhile is tried again. The system releases it when the process ends. KIN_ENOENT, KIN_EPERM, KIN_EMFILE, KIN_EIO. */
+kin_err os_file_lock(const char *path, bool wait, os_handle *file);
+/* Releases and closes. */
+void os_file_unlock(os_handle file);
 
 /* ---- module.c: functions as (module, offset) -------------------------------------------------------------------------- */
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -196,6 +197,11 @@ kin_err os_thread_on_end(void (*ended)(void *value))
 void os_thread_set(void *value)
 {
     (void)pthread_setspecific(key, value);
+}
+
+uint32_t os_thread_number(void)
+{
+    return (uint32_t)syscall(SYS_gettid);
 }
 
 bool os_is_terminal(FILE *file)

@@ -179,6 +179,11 @@ void os_thread_set(void *value)
         FlsSetValue(thread_key, value);
 }
 
+uint32_t os_thread_number(void)
+{
+    return GetCurrentThreadId();
+}
+
 /* _isatty is true of every character device, the null device among them; a console has a mode. */
 bool os_is_terminal(FILE *file)
 {
