@@ -14,6 +14,10 @@ bool crash_until_sleeping(const kin_lock *lock);
 /* How many threads sleep on it. */
 int crash_sleepers(const kin_lock *lock);
 bool crash_until_sleepers(const kin_lock *lock, int count);
+/* How many threads of a process sleep, on whatever. */
+int crash_asleep(int64_t pid);
+/* Until so many of this process do. */
+bool crash_until_asleep(int count);
 
 /* KIN_TEST_SEED, or a new one; printed, so that a failure can be repeated. */
 uint32_t crash_seed(void);
