@@ -93,6 +93,7 @@ def contended(processes, ms):
     total = sum(pairs)
     check(total and list(words) == [total, total], "a lock did not exclude")
     show("contended", f"{processes}-processes", took / total, "ns")
+    show("contended", f"{processes}-least", 100 * min(pairs) * processes / total, "%")
 
 
 def event(kind, n):
