@@ -72,7 +72,6 @@ int main(int argc, char **argv)
     int by_futex = strcmp(kind, "futex") == 0, by_semaphore = strcmp(kind, "semaphore") == 0;
     bench_check(by_futex || by_semaphore || strcmp(kind, "condition") == 0,
                 "a round trip is through a futex, semaphore or condition");
-    int second = bench_second_cpu(place);
     uint64_t n = bench_number(argv[4], 10, 10000000);
 
     struct roundtrip *r = bench_shared(sizeof *r);
@@ -81,7 +80,7 @@ int main(int argc, char **argv)
     make(back);
     pid_t parent = getpid(), child = bench_fork();
     if (child == 0) {
-        bench_pin(second);
+        bench_place(place, 1);
         int other = roundtrip_other(how, parent);
         if (by_futex)
             roundtrip_answer(r, there, back, give_futex, take_futex, n, other);
@@ -91,7 +90,7 @@ int main(int argc, char **argv)
             roundtrip_answer(r, there, back, give_condition, take_condition, n, other);
         _exit(0);
     }
-    bench_pin(0);
+    bench_place(place, 0);
     int other = roundtrip_other(how, child);
     if (by_futex)
         roundtrip_measure(r, there, back, give_futex, take_futex, n, other, kind, place);

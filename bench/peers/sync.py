@@ -63,7 +63,14 @@ def lock(kind, n):
     show("lock", "pair", pair_ns(one.acquire, one.release, int(n)), "ns", f"python-{kind.lower()}")
 
 
+def pin(which):
+    """Binds the caller to one of the CPUs it may use, beginning again after the last."""
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[which % len(cpus)]})
+
+
 def _contend(one, words, pairs, me, ready, go, stop):
+    pin(me)
     with ready.get_lock():
         ready.value += 1
     while not go.value:
@@ -160,7 +167,7 @@ def await_sleep(other):
 
 def prepare(which, how, pid):
     """Binds the caller to a CPU; gives a file that tells what the other does, or None."""
-    os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[which]})
+    pin(which)
     return os.open(f"/proc/{pid}/stat", os.O_RDONLY) if how == "parked" else None
 
 
@@ -200,7 +207,8 @@ def roundtrip(kind, place, how, n):
     show("roundtrip", f"{place}-{how}", took / n / 1e3, "us", f"python-{kind}")
 
 
-def _come(one, n):
+def _come(one, me, n):
+    pin(me)
     for _ in range(n):
         one.wait()
 
@@ -208,10 +216,11 @@ def _come(one, n):
 def barrier(processes, n):
     n, warm = int(n), int(n) // 10
     one = context.Barrier(int(processes))
-    children = [start(_come, one, n + warm) for _ in range(int(processes) - 1)]
-    _come(one, warm)
+    children = [start(_come, one, i, n + warm) for i in range(1, int(processes))]
+    _come(one, 0, warm)
     began = now()
-    _come(one, n)
+    for _ in range(n):
+        one.wait()
     took = now() - began
     for child in children:
         join(child)

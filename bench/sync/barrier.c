@@ -13,7 +13,6 @@ static int work(kin_args *args)
     uint64_t n;
     bench_kin(kin_unpack(args, &segment, &me, &parties, &n));
     struct rounds *r = kin_segment_data(segment);
-    barrier_rounds(r, me, parties, come, n / 10);
     barrier_rounds(r, me, parties, come, n);
     return 0;
 }

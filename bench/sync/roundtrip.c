@@ -66,7 +66,7 @@ static int answer(kin_args *args)
     uint64_t n;
     bench_kin(kin_unpack(args, &segment, &kind, &place, &how, &n, &asker));
     struct both *b = kin_segment_data(segment);
-    bench_pin(bench_second_cpu(place));
+    bench_place(place, 1);
     int other = roundtrip_other(how, asker);
     if (strcmp(kind, "semaphore") == 0)
         roundtrip_answer(&b->moments, &b->there, &b->back, give_semaphore, take_semaphore, n, other);
@@ -85,7 +85,6 @@ int main(int argc, char **argv)
     bench_check(argc == 5, "usage: roundtrip semaphore|condition|event 1cpu|2cpu free|parked TIMES");
     char *kind = argv[1], *place = argv[2], *how = argv[3], subject[32];
     uint64_t n = bench_number(argv[4], 10, 10000000);
-    bench_second_cpu(place);
     snprintf(subject, sizeof subject, "kin-%s", kind);
 
     kin_segment *segment = bench_segment(sizeof(struct both));
@@ -93,7 +92,7 @@ int main(int argc, char **argv)
     make(&b->there);
     make(&b->back);
     kin_process *child = bench_start(answer, KIN_ARGS(segment, kind, place, how, n, (int64_t)getpid()));
-    bench_pin(0);
+    bench_place(place, 0);
     int other = roundtrip_other(how, kin_process_pid(child));
     if (strcmp(kind, "semaphore") == 0)
         roundtrip_measure(&b->moments, &b->there, &b->back, give_semaphore, take_semaphore, n, other, subject, place);

@@ -59,27 +59,32 @@ static inline void *bench_shared(size_t size)
     return p;
 }
 
-/* Binds the calling thread to the `which`-th (0, 1, …) of the CPUs it may use. Once in a process. */
-static inline void bench_pin(int which)
+/* Binds the calling thread to the `which`-th (0, 1, …) of the CPUs it may use, beginning again after the last. Gives how many they
+ * are. Once in a process. */
+static inline int bench_pin(int which)
 {
     cpu_set_t all, one;
     bench_check(sched_getaffinity(0, sizeof all, &all) == 0, "sched_getaffinity");
+    int count = CPU_COUNT(&all);
+    which %= count;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         if (!CPU_ISSET((size_t)cpu, &all) || which-- > 0)
             continue;
         CPU_ZERO(&one);
         CPU_SET((size_t)cpu, &one);
         bench_check(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity");
-        return;
+        break;
     }
-    bench_check(0, "there are not enough CPUs");
+    return count;
 }
 
-/* Where two processes run: "2cpu", each on one of its own, or "1cpu", both on the same. Which one is the second's. */
-static inline int bench_second_cpu(const char *place)
+/* For one of two processes, the first or the second: binds it to a CPU of its own ("2cpu") or both to the same ("1cpu"). */
+static inline void bench_place(const char *place, int second)
 {
-    bench_check(strcmp(place, "2cpu") == 0 || strcmp(place, "1cpu") == 0, "a place is 1cpu or 2cpu");
-    return place[0] == '2';
+    int two = strcmp(place, "2cpu") == 0;
+    bench_check(two || strcmp(place, "1cpu") == 0, "a place is 1cpu or 2cpu");
+    int count = bench_pin(two ? second : 0);
+    bench_check(!two || count > 1, "there is only one CPU");
 }
 
 /* ---- contended: everybody takes and gives the lock for a time ---- */
@@ -97,9 +102,10 @@ struct contended {
     _Alignas(64) uint64_t pairs[CONTENDED_MAX];
 };
 
-/* In each child. */
+/* In each child. They are bound to the CPUs in turn: where they run must not be luck. */
 BENCH_INLINE void contended_work(struct contended *c, unsigned me, bench_call *take, bench_call *give)
 {
+    bench_pin((int)me);
     atomic_fetch_add(&c->ready, 1);
     bench_await(&c->go, 1);
     uint64_t n = 0;
@@ -247,12 +253,16 @@ struct rounds {
     } came[BARRIER_MAX];
 };
 
-/* In each of the processes: `n` rounds. Nobody may go on before all have come: each looks at the next one. */
+/* In each of the processes: `n` rounds after a warm-up. Nobody may go on before all have come: each looks at the next one.
+ * They are bound to the CPUs in turn. Gives nanoseconds. */
 BENCH_INLINE uint64_t barrier_rounds(struct rounds *r, unsigned me, unsigned parties, bench_call *wait, uint64_t n)
 {
+    bench_pin((int)me);
     unsigned bad = 0;
-    uint64_t began = bench_now();
-    for (uint64_t i = 0; i < n; i++) {
+    uint64_t began = 0;
+    for (uint64_t i = 0; i < n / 10 + n; i++) {
+        if (i == n / 10)
+            began = bench_now();
         uint64_t mine = atomic_fetch_add_explicit(&r->came[me].n, 1, memory_order_relaxed) + 1;
         bad |= (unsigned)wait(r->barrier);
         bad |= atomic_load_explicit(&r->came[(me + 1) % parties].n, memory_order_relaxed) < mine;
@@ -262,10 +272,9 @@ BENCH_INLINE uint64_t barrier_rounds(struct rounds *r, unsigned me, unsigned par
     return took;
 }
 
-/* In the one that measures; the others call barrier_rounds with n / 10 and with n. */
+/* The same in the process that prints. */
 BENCH_INLINE void barrier_measure(struct rounds *r, unsigned parties, bench_call *wait, uint64_t n, const char *subject)
 {
-    barrier_rounds(r, 0, parties, wait, n / 10);
     uint64_t took = barrier_rounds(r, 0, parties, wait, n);
     char param[32];
     snprintf(param, sizeof param, "%u-processes", parties);
