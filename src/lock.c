@@ -120,7 +120,9 @@ static KIN__NOINLINE kin_err acquire_any(kin_lock *lock, int64_t timeout_ms)
     uint64_t me = kin__thread_me();
     if (me == 0)
         return kin_last_code();
-    return kin__lock_acquire_slow(&lock->kin__o, KIN_TYPE_LOCK, me, timeout_ms, false);
+    kin_err err = kin__lock_acquire(&lock->kin__o, KIN_TYPE_LOCK, me, timeout_ms);
+    KIN_CRASH_POINT("lock.acquired");
+    return err;
 }
 
 kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
