@@ -142,7 +142,7 @@ static kin_err report(const member *members, uint32_t count, uint32_t first)
             memcpy(name + part * 8, &bytes, 8);
         }
         const char *kind = kin__type_name((kin_type)kin__load32(&t->kind));
-        int n = snprintf(text + used, sizeof text - used, "%s%s waits for the %s '%s'", i == 0 ? "" : ", held by ", who,
+        int n = snprintf(text + used, sizeof text - used, "%s%s%s waits for the %s '%s'", i == 0 ? "" : ", held by ", who, i == 0 ? "" : ", which",
                          strncmp(kind, "kin_", 4) == 0 ? kind + 4 : kind, name[0] != 0 ? name : "(unnamed)");
         used += n > 0 ? (size_t)n : 0;
     }
