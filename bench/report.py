@@ -174,7 +174,9 @@ NAMES = {
     "pthread": "pthread barrier, process-shared", "pidfd": "poll() of a pidfd",
     "libgomp": "libgomp, schedule(dynamic,1), 2 threads", "libgomp-static": "libgomp, schedule(static), 2 threads",
     "one": "one process, a loop", "two": "two independent processes, half each",
-    "python": "Python multiprocessing", "python-chunk1": "Python multiprocessing, chunksize 1",
+    "python": "Python Pool(2).map", "python-chunk1": "Python Pool(2).map, chunksize 1",
+    ("contended", "python"): "Python Lock", ("event", "python"): "Python Event", ("barrier", "python"): "Python Barrier",
+    ("many", "python"): "Python Lock",
     "workers-1": "kin, 1 worker", "workers-2": "kin, 2 workers",
 }
 NOTES = {
@@ -264,6 +266,10 @@ def compare_values(above, below):
     return compare((statistics.median(above.values()), above), (statistics.median(below.values()), below))
 
 
+def name(group, subject):
+    return NAMES.get((group, subject), NAMES.get(subject, subject))
+
+
 def find(data, group, parameter, subject):
     return data.get((group, parameter), {}).get(subject)
 
@@ -316,7 +322,7 @@ def group_table(data, units, group, about):
     reference = REFERENCE.get(group, "kin")
     print(f"## {TITLES[group]}\n\n{NOTES[group].format(**about)}\n")
     print(f"| | subject | median{', ' + short[min(used)] if len(used) == 1 else ''} | min – max | per second "
-          f"| time / {NAMES[reference]} | single rounds |")
+          f"| time / {name(group, reference)} | single rounds |")
     print("|---|---|---|---|---|---|---|")
     for (g, parameter), subjects in data.items():
         if g != group:
@@ -330,7 +336,7 @@ def group_table(data, units, group, about):
                 if subject != reference:
                     r, rounds = compare_values(values, subjects[reference])
                     against = f"| {ratio(r)} | {span(rounds, ratio) if rounds else ''} |"
-            print(f"| {shown} | {NAMES.get(subject, subject)} | {figure(value)}{' ' + short[unit] if len(used) > 1 else ''} "
+            print(f"| {shown} | {name(group, subject)} | {figure(value)}{' ' + short[unit] if len(used) > 1 else ''} "
                   f"| {span(values.values())} | {per_second(value, group, unit, about)} {against}")
     print()
 
