@@ -35,7 +35,8 @@ static int open_file(const char *path)
 static kin_err open_regular(const char *path, int *file)
 {
     struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) /* before the opening, which means something to a device, and may wait for ever */
+    /* Before it is opened, which means something to a device, and may wait for ever. */
+    if (TRY("stat", -1, EIO, stat(path, &st)) == 0 && !S_ISREG(st.st_mode))
         return not_regular(path, &st);
     int fd = TRY("open", -1, EMFILE, open_file(path));
     if (fd < 0)
