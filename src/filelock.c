@@ -1,9 +1,10 @@
-/* The file lock: two locks, one inside the other. The outer is an ordinary kin_lock in this process's own memory: it keeps the threads of the process
- * apart, knows its owner, and says when that ended. Whoever holds it, and nobody else, takes and gives back the system's lock on the file. So the
- * file is locked only while the inner lock is held, but for an owner that ended: then its heir finds the file locked already.
+/* The file lock: two locks, one after the other. `inner` is an ordinary kin_lock in this process's own memory: it
+ * keeps the threads of the process apart, knows its owner, and says when that ended. Whoever holds it, and nobody
+ * else, takes and gives back the system's lock on the file. So the file is locked only while the inner lock is held,
+ * but for an owner that ended: then its heir finds the file locked already.
  *
- * The system can wait for a file for ever or not at all; with a time-out it is tried again and again, at growing distances. A file must never stay
- * locked when an acquire has failed. */
+ * The system can wait for a file for ever or not at all; with a time-out it is tried again and again, at growing
+ * distances. A file must never stay locked when an acquire has failed. */
 #include "kin/filelock.h"
 
 #include "error.h"
@@ -75,7 +76,8 @@ kin_err kin_filelock_open(kin_filelock **lock, const char *path)
     return KIN_OK;
 }
 
-/* Tries until the deadline, and once more then. The calling thread sleeps without being woken: the system tells nobody that a file is free. */
+/* Tries until the deadline, and once more then. The calling thread sleeps without being woken: the system tells
+ * nobody that a file is free. */
 static kin_err lock_until(kin_filelock *lock, uint64_t deadline)
 {
     for (uint64_t pause_ms = 1;; pause_ms = pause_ms * 2 < LONGEST_PAUSE_MS ? pause_ms * 2 : LONGEST_PAUSE_MS) {
@@ -102,8 +104,9 @@ static kin_err inner_failed(const kin_filelock *lock, kin_err err, int64_t timeo
     if (kin_lock_held(&lock->inner))
         return kin__fail(err, "file lock '%s': this thread holds it already", lock->path);
     if (err == KIN_ETIMEDOUT)
-        return kin__fail(err, "file lock '%s': not free within %lld ms; another thread of this process has it, or waits for it", lock->path,
-                         (long long)timeout_ms);
+        return kin__fail(
+            err, "file lock '%s': not free within %lld ms; another thread of this process has it, or waits for it",
+            lock->path, (long long)timeout_ms);
     return kin__fail_in(err, "file lock '%s'", lock->path);
 }
 
@@ -119,7 +122,9 @@ kin_err kin_filelock_acquire(kin_filelock *lock, int64_t timeout_ms)
     if (err != KIN_OK && err != KIN_EOWNERDEAD)
         return inner_failed(lock, err, timeout_ms);
     if (lock->file != OS_NO_HANDLE)
-        return kin__fail(KIN_EOWNERDEAD, "file lock '%s': the thread that held it ended with it; it is held now by this thread", lock->path);
+        return kin__fail(KIN_EOWNERDEAD,
+                         "file lock '%s': the thread that held it ended with it; it is held now by this thread",
+                         lock->path);
     err = lock_file(lock, deadline, timeout_ms); /* also after a thread that ended before it had the file */
     if (err != KIN_OK)
         (void)kin_lock_release(&lock->inner);

@@ -1,7 +1,8 @@
-/* Locks on files, by flock. Such a lock belongs to the open file, not to the process: it goes with the last descriptor of it, so that the system
- * releases it however its owner ends, and two threads that each open the path exclude each other too. It is on a file, not on a name: between the
- * opening and the locking the name may have come to mean another file, and a lock on one that nobody finds any more excludes nobody. So what is
- * locked is compared with what the path names then. Nothing here may write to a file or remove one. */
+/* Locks on files, by flock. Such a lock belongs to the open file, not to the process: it goes with the last
+ * descriptor of it, so that the system releases it however its owner ends, and two threads that each open the path
+ * exclude each other too. It is on a file, not on a name: between the opening and the locking the name may have come
+ * to mean another file, and a lock on one that nobody finds any more excludes nobody. So what is locked is compared
+ * with what the path names then. Nothing here may write to a file or remove one. */
 #include "posix.h"
 
 #include <fcntl.h>
@@ -101,7 +102,7 @@ kin_err os_file_lock(const char *path, bool wait, os_handle *file)
     }
 }
 
-/* By name, not by closing alone: a copy of this process that the program made by a plain fork() has the open file too. */
+/* Said, not only by closing it: a copy of this process made by a plain fork() has the same open file. */
 void os_file_unlock(os_handle file)
 {
     (void)flock((int)file, LOCK_UN);

@@ -1,7 +1,8 @@
-/* Locks on files, by LockFileEx on all bytes there could be. The lock belongs to the handle's file object, so that it goes with the process, however that
- * ends. The file is opened so that others may read, write, rename and delete it meanwhile; so the name may have come to mean another file
- * by the time the lock is had, and a lock on one that nobody finds any more excludes nobody: what is locked is compared with what the path names then.
- * Nothing here may write to a file or remove one. */
+/* Locks on files, by LockFileEx on all bytes there could be. The lock belongs to the handle's file object, so that
+ * it goes with the process, however that ends. The file is opened so that others may read, write, rename and delete
+ * it meanwhile; so the name may have come to mean another file by the time the lock is had, and a lock on one that
+ * nobody finds any more excludes nobody: what is locked is compared with what the path names then. Nothing here may
+ * write to a file or remove one. */
 #include "win.h"
 
 #define SHARE_ALL (FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE)
@@ -11,13 +12,15 @@
 
 typedef LONG(NTAPI *status_query)(void);
 
-/* Whether the last call was refused because the file is deleted but still open somewhere. Its name is taken then until the last handle is closed,
- * on file systems where a deletion does not free the name at once. To the rest of the system that is "access denied". */
+/* Whether the last call was refused because the file is deleted but still open somewhere. Its name is taken then
+ * until the last handle is closed, on file systems where a deletion does not free the name at once. To the rest of
+ * the system that is "access denied". */
 static bool name_is_pending(void)
 {
     const LONG delete_pending = (LONG)0xC0000056;
     HMODULE ntdll = GetModuleHandleW(L"ntdll.dll");
-    status_query query = ntdll != NULL ? (status_query)(void (*)(void))GetProcAddress(ntdll, "RtlGetLastNtStatus") : NULL;
+    status_query query =
+        ntdll != NULL ? (status_query)(void (*)(void))GetProcAddress(ntdll, "RtlGetLastNtStatus") : NULL;
     return query != NULL && query() == delete_pending;
 }
 
@@ -30,18 +33,17 @@ static bool is_directory(const wchar_t *path)
 /* To read is enough to lock, and works with a file that is write-protected. */
 static HANDLE open_file(const wchar_t *path)
 {
-    HANDLE file = WIN_FAULT("CreateFileW") ? INVALID_HANDLE_VALUE
-                                           : CreateFileW(path, GENERIC_READ, SHARE_ALL, NULL, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    HANDLE file = WIN_FAULT("CreateFileW")
+                      ? INVALID_HANDLE_VALUE
+                      : CreateFileW(path, GENERIC_READ, SHARE_ALL, NULL, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
     if (file == INVALID_HANDLE_VALUE && GetLastError() == ERROR_ACCESS_DENIED && name_is_pending())
         SetLastError(ERROR_DELETE_PENDING);
     return file;
 }
 
-/* It cannot be opened as long as somebody has it open: who has deleted it, or shares it with nobody. The system lets nobody wait for that. */
-static bool is_taken(DWORD error)
-{
-    return error == ERROR_DELETE_PENDING || error == ERROR_SHARING_VIOLATION;
-}
+/* It cannot be opened as long as somebody has it open: who has deleted it, or shares it with nobody. The system lets
+ * nobody wait for that. */
+static bool is_taken(DWORD error) { return error == ERROR_DELETE_PENDING || error == ERROR_SHARING_VIOLATION; }
 
 static DWORD lock_whole(HANDLE file, bool wait)
 {
@@ -51,7 +53,8 @@ static DWORD lock_whole(HANDLE file, bool wait)
     if (!WIN_FAULT("LockFileEx") && LockFileEx(file, how, 0, ALL_LOW, ALL_HIGH, &from_the_start))
         return ERROR_SUCCESS;
     DWORD error = GetLastError();
-    return error == ERROR_IO_PENDING ? ERROR_LOCK_VIOLATION : error; /* how some versions answer who would have to wait */
+    return error == ERROR_IO_PENDING ? ERROR_LOCK_VIOLATION
+                                     : error; /* how some versions answer who would have to wait */
 }
 
 static bool identity_of(HANDLE file, BY_HANDLE_FILE_INFORMATION *identity)
@@ -59,14 +62,16 @@ static bool identity_of(HANDLE file, BY_HANDLE_FILE_INFORMATION *identity)
     return !WIN_FAULT("GetFileInformationByHandle") && GetFileInformationByHandle(file, identity);
 }
 
-/* Whether the path still names this file. Where that cannot be told because of its permissions, it does as far as can be known. */
+/* Whether the path still names this file. Where that cannot be told because of its permissions, it does as far as
+ * can be known. */
 static kin_err is_at(const char *path, const wchar_t *wide, HANDLE file, bool *same)
 {
     BY_HANDLE_FILE_INFORMATION mine, there;
     if (!identity_of(file, &mine))
         return win_fail(GetLastError(), "GetFileInformationByHandle", "cannot look at '%.200s', which is locked", path);
-    HANDLE found = WIN_FAULT("CreateFileW") ? INVALID_HANDLE_VALUE
-                                            : CreateFileW(wide, FILE_READ_ATTRIBUTES, SHARE_ALL, NULL, OPEN_EXISTING, 0, NULL);
+    HANDLE found = WIN_FAULT("CreateFileW")
+                       ? INVALID_HANDLE_VALUE
+                       : CreateFileW(wide, FILE_READ_ATTRIBUTES, SHARE_ALL, NULL, OPEN_EXISTING, 0, NULL);
     if (found == INVALID_HANDLE_VALUE) {
         DWORD error = GetLastError();
         *same = error == ERROR_ACCESS_DENIED && !name_is_pending();
@@ -114,7 +119,8 @@ static kin_err lock_once(const char *path, const wchar_t *wide, bool wait, os_ha
     if (file == INVALID_HANDLE_VALUE && !is_taken(error))
         return cannot_open(error, path, wide);
     if (file == INVALID_HANDLE_VALUE && !wait)
-        return kin__fail(KIN_ETIMEDOUT, "somebody has '%.200s' open, and lets nobody else [CreateFileW, error %lu]", path, (unsigned long)error);
+        return kin__fail(KIN_ETIMEDOUT, "somebody has '%.200s' open, and lets nobody else [CreateFileW, error %lu]",
+                         path, (unsigned long)error);
     if (file == INVALID_HANDLE_VALUE) {
         Sleep(TAKEN_PAUSE_MS);
         *again = true;

@@ -86,10 +86,7 @@ static int try(kin_args *args)
 }
 
 /* How another process finds the file. */
-static kin_err tried(void)
-{
-    return test_run(try, KIN_ARGS(segment, path));
-}
+static kin_err tried(void) { return test_run(try, KIN_ARGS(segment, path)); }
 
 static int hold_until_told(kin_args *args)
 {
@@ -114,7 +111,8 @@ static int count_up(kin_args *args)
 {
     int64_t times, timeout_ms;
     CHILD_CHECK(attach(args));
-    CHILD_CHECK(kin_args_get(args, 2, KIN_OUT(&times)) == KIN_OK && kin_args_get(args, 3, KIN_OUT(&timeout_ms)) == KIN_OK);
+    CHILD_CHECK(kin_args_get(args, 2, KIN_OUT(&times)) == KIN_OK &&
+                kin_args_get(args, 3, KIN_OUT(&timeout_ms)) == KIN_OK);
     for (int64_t i = 0; i < times; i++) {
         CHILD_CHECK(kin_filelock_acquire(lock, timeout_ms) == KIN_OK);
         CHILD_CHECK(shared->first == shared->second);
@@ -419,10 +417,7 @@ static void exit_while_holding(void **state)
     check(kin_filelock_release(lock));
 }
 
-static void acquire_and_end(void *arg)
-{
-    *(kin_err *)arg = kin_filelock_acquire(lock, KIN_FOREVER);
-}
+static void acquire_and_end(void *arg) { *(kin_err *)arg = kin_filelock_acquire(lock, KIN_FOREVER); }
 
 static void a_thread_ends_while_holding(void **state)
 {
@@ -435,7 +430,9 @@ static void a_thread_ends_while_holding(void **state)
         assert_int_equal(err, KIN_OK);
         assert_int_equal(tried(), KIN_ETIMEDOUT); /* for others the process holds it */
         check_fails(KIN_EPERM, kin_filelock_release(lock));
-        check_fails(KIN_EOWNERDEAD, kin_filelock_acquire(lock, round == 0 ? KIN_NOWAIT : round == 1 ? KIN_FOREVER : 1000));
+        check_fails(KIN_EOWNERDEAD, kin_filelock_acquire(lock, round == 0   ? KIN_NOWAIT
+                                                               : round == 1 ? KIN_FOREVER
+                                                                            : 1000));
         check_says(path);
         assert_true(kin_filelock_held(lock));
         assert_int_equal(tried(), KIN_ETIMEDOUT);
@@ -572,10 +569,7 @@ static void while_somebody_waits(void (*change)(void))
     assert_int_equal(tried(), KIN_OK);
 }
 
-static void remove_it(void)
-{
-    remove_file(path);
-}
+static void remove_it(void) { remove_file(path); }
 
 static void removed_while_somebody_waits(void **state)
 {
@@ -719,7 +713,8 @@ static void a_path_in_utf8(void **state)
 {
     (void)state;
     /* Longer than the name of an inner lock, which must not cut a character in two. */
-    (void)snprintf(path, sizeof path, "%s", test_file("Schlo\xc3\x9f-\xd0\xba\xd0\xbb\xd1\x8e\xd1\x87-\xe9\x8d\xb5-\xf0\x9f\x94\x92"));
+    (void)snprintf(path, sizeof path, "%s",
+                   test_file("Schlo\xc3\x9f-\xd0\xba\xd0\xbb\xd1\x8e\xd1\x87-\xe9\x8d\xb5-\xf0\x9f\x94\x92"));
     kin_filelock_close(lock);
     check(kin_filelock_open(&lock, path));
     check(kin_filelock_acquire(lock, KIN_FOREVER));

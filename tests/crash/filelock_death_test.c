@@ -96,10 +96,7 @@ static int take(kin_args *args)
     return 0;
 }
 
-static kin_process *start_waiter(int64_t timeout_ms)
-{
-    return test_start(take, KIN_ARGS(segment, path, timeout_ms));
-}
+static kin_process *start_waiter(int64_t timeout_ms) { return test_start(take, KIN_ARGS(segment, path, timeout_ms)); }
 
 /* ---- an owner dies ---- */
 
@@ -210,12 +207,8 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        TEST(nobody_waits),
-        TEST(nobody_joins_it),
-        TEST(all_who_wait_get_it),
-        TEST(heirs_that_die_too),
-        TEST(waiters_are_killed),
-        TEST(a_stopped_owner),
+        TEST(nobody_waits),       TEST(nobody_joins_it),    TEST(all_who_wait_get_it),
+        TEST(heirs_that_die_too), TEST(waiters_are_killed), TEST(a_stopped_owner),
     };
     return cmocka_run_group_tests_name("filelock_death", tests, NULL, NULL);
 }
