@@ -81,7 +81,7 @@ static kin_err is_at(const char *path, int fd, bool *same)
 kin_err os_file_lock(const char *path, bool wait, os_handle *file)
 {
     for (;;) {
-        int fd;
+        int fd = -1;
         bool same = false;
         kin_err err = open_regular(path, &fd);
         if (err != KIN_OK)
