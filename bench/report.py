@@ -184,26 +184,26 @@ NOTES = {
              "{start_n} starts per round (Python: {python_start_n}), at most 3 s, one after the other without a pause: what "
              "kin's fork server does ahead of the next start is paid for in the same time.",
     "lock": "Mean of {lock_n} pairs per round (Python: a tenth), one process.",
-    "contended": "{contended_ms} ms per round, in which all processes, bound to the CPUs in turn, take the lock, add to two words that it protects and "
-                 "release it; the time per pair is that of all together. Both words must be the sum at the end. *The least "
-                 "share* is what the process that had the lock least often had, in percent of an equal share: a lock that "
-                 "lets one process run on is fast.",
+    "contended": "{contended_ms} ms per round, in which all processes, bound to the CPUs in turn, take the lock, add to two "
+                 "words that it protects and release it; the time per pair is that of all together. Both words must be the sum "
+                 "at the end. *The least share* is what the process that had the lock least often had, in percent of an equal "
+                 "share: a lock that lets one process run on is fast.",
     "event": "Mean of {lock_n} per round (Python: a thousandth). Cleared ones are set in batches, and cleared again while the "
              "clock stands still. System calls are counted with strace; without it the line is missing (here: {strace}).",
     "roundtrip": "Mean of {trips} per round (Python: half). Each process is bound to a CPU, with *1 CPU* both to the same. "
                  "*Parked*: each gives only when the other is asleep, as the system says, and kin does not spin "
                  "(KIN_SPIN=0); two wake-ups from just before a give to just after the take that it ends. *Free*: both as "
                  "fast as they can, kin as it is. A raw futex sleeps while a word is 0, and wakes with each give.",
-    "barrier": "Mean of {barrier_n} per round (Python: a fifth), by processes bound to the CPUs in turn. After each, every process looks whether the next one "
-               "has come.",
+    "barrier": "Mean of {barrier_n} per round (Python: a fifth), by processes bound to the CPUs in turn. After each, every "
+               "process looks whether the next one has come.",
     "death": "{deaths} deaths per round. A third process notes the time and kills the owner with SIGKILL, 2 ms after the waiting "
              "process went to wait. In turn with kin's, in the same program: until poll() of a pidfd returns, which is what the "
              "system needs to end a process and to tell.",
     "deadlock": "AB-BA {rings} times per round, the ring of 20 {ring_of_20} times; all others of the cycle are asleep when the "
                 "last call closes it. Exactly one of the cycle must be told. False alarms: 4 processes take two locks in "
                 "the same order, per round until {waits_each} calls found a lock taken.",
-    "idle": "Voluntary context switches of all its threads, for {idle_s} s, from a second after it went to sleep. In the first round "
-            "only.",
+    "idle": "Voluntary context switches of all its threads, for {idle_s} s, from a second after it went to sleep. In the first "
+            "round only.",
     "many": "{locks} locks of their own, each with its segment; {passed} of them passed to one child in a list, from before the "
             "start to after the join.",
     "map": "Items of 8 bytes in, 8 bytes out; 1 000 000 of them, 200 000 with chunk 1 (Python: 20 000), 2 000 of 100 µs. "
@@ -303,8 +303,8 @@ def goals(data, about):
         if shown is None:
             shown, single, answer = "not measured", "", ""
         print(f"| {goal.text} | {wanted} | {shown} | {single} | {answer} |")
-    print("\nRatios are of medians, and so is what has a unit, but where it says *worst round*; *single rounds* is the smallest and "
-          "the largest of one round.\n")
+    print("\nRatios are of medians, and so is what has a unit, but where it says *worst round*; *single rounds* is the smallest "
+          "and the largest of one round.\n")
     alone, two = find(data, "map", "100us", "one"), find(data, "map", "100us", "two")
     if alone and two:
         value, rounds = compare_values(alone, two)

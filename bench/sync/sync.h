@@ -59,8 +59,8 @@ static inline void *bench_shared(size_t size)
     return p;
 }
 
-/* Binds the calling thread to the `which`-th (0, 1, …) of the CPUs it may use, beginning again after the last. Gives how many they
- * are. Once in a process. */
+/* Binds the calling thread to the `which`-th (0, 1, …) of the CPUs it may use, beginning again after the last. Gives how many
+ * they are. Once in a process. */
 static inline int bench_pin(int which)
 {
     cpu_set_t all, one;
