@@ -32,6 +32,21 @@ void kin__edges_drop(uint64_t key)
     kin__each_sleeper(drop, &key);
 }
 
+static bool wake_heir(uint32_t place, kin__thread *t, void *arg)
+{
+    uint64_t edge = kin__load64(&t->edge);
+    uint32_t turn = kin__load32(&t->wake), holder = ((uint32_t)edge & 0xffff) - 1;
+    if ((turn & 1) == 0 && edge >> 33 == turn >> 1 && holder < KIN__THREADS &&
+        kin__load64(&kin__my.session->threads[holder].process) == *(const kin__pid *)arg)
+        kin__wake_place(place, turn);
+    return true;
+}
+
+void kin__wake_heirs(kin__pid process)
+{
+    kin__each_sleeper(wake_heir, &process);
+}
+
 /* Points a sleeper at this thread if that holds what it waits for. */
 static bool point(uint32_t place, kin__thread *t, void *arg)
 {
@@ -45,8 +60,7 @@ static bool point(uint32_t place, kin__thread *t, void *arg)
     for (uint32_t i = 0; i < kin__held.count; i++) {
         if (kin__held.ids[i] != key)
             continue;
-        kin__held.pointed[i / 64] |= (uint64_t)1 << (i % 64);
-        kin__held.any_pointed = true;
+        kin__held.pointed |= (uint64_t)1 << i;
         (void)kin__cas64(&t->edge, &edge, mine); /* only in the sleep that the key was read in */
         break;
     }

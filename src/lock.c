@@ -38,7 +38,7 @@ static kin_err taken_over(const kin__object *o, kin_type kind, uint64_t from)
 kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64_t timeout_ms, bool stays)
 {
     uint64_t deadline = kin__deadline(timeout_ms);
-    kin__spin spin = {0};
+    kin__spin spin = {.apart = 1};
     bool spinning = timeout_ms != KIN_NOWAIT, slept = false;
     kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; /* how it ends if the next look finds no free lock */
     for (;;) {
@@ -120,7 +120,9 @@ static KIN__NOINLINE kin_err acquire_any(kin_lock *lock, int64_t timeout_ms)
     uint64_t me = kin__thread_me();
     if (me == 0)
         return kin_last_code();
-    return kin__lock_acquire_slow(&lock->kin__o, KIN_TYPE_LOCK, me, timeout_ms, false);
+    kin_err err = kin__lock_acquire(&lock->kin__o, KIN_TYPE_LOCK, me, timeout_ms);
+    KIN_CRASH_POINT("lock.acquired");
+    return err;
 }
 
 kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
@@ -147,7 +149,7 @@ kin_err kin_lock_release(kin_lock *lock)
     kin__holds *held = &kin__held;
     uint32_t n = held->count;
     if (!kin__is_object(lock, KIN_TYPE_LOCK) || (kin__load64_relaxed(&lock->kin__o.word) & ~KIN__WAIT) != held->me || n == 0 ||
-        held->ids[n - 1] != lock->kin__o.id || held->any_pointed)
+        held->ids[n - 1] != lock->kin__o.id || held->pointed != 0)
         return release_any(lock);
     uint64_t id = lock->kin__o.id; /* once released, the next owner may give the memory up */
     held->count = n - 1;

@@ -18,6 +18,8 @@ bool crash_until_sleepers(const kin_lock *lock, int count);
 int crash_asleep(int64_t pid);
 /* Until so many of this process do. */
 bool crash_until_asleep(int count);
+/* Until so many threads of anybody sleep in the system for the lock on the file; where the system does not tell, a moment later. */
+bool crash_until_file_waiters(const char *path, int count);
 
 /* KIN_TEST_SEED, or a new one; printed, so that a failure can be repeated. */
 uint32_t crash_seed(void);
