@@ -5,7 +5,7 @@
 #include "any.h"
 
 #include "error.h"
-#include "lock.h"
+#include "object.h"
 #include "segment.h"
 
 #include <limits.h>
@@ -25,6 +25,12 @@ kin_any kin__any_segment(const kin_segment *v) { return ITEM(KIN_TYPE_SEGMENT, .
 kin_any kin__any_value(const kin_value *v) { return ITEM(KIN_TYPE_VALUE, .as.p = v); }
 kin_any kin__any_array(const kin_array *v) { return ITEM(KIN_TYPE_ARRAY, .as.p = v); }
 kin_any kin__any_lock(const kin_lock *v) { return ITEM(KIN_TYPE_LOCK, .as.p = v); }
+kin_any kin__any_rlock(const kin_rlock *v) { return ITEM(KIN_TYPE_RLOCK, .as.p = v); }
+kin_any kin__any_semaphore(const kin_semaphore *v) { return ITEM(KIN_TYPE_SEMAPHORE, .as.p = v); }
+kin_any kin__any_event(const kin_event *v) { return ITEM(KIN_TYPE_EVENT, .as.p = v); }
+kin_any kin__any_condition(const kin_condition *v) { return ITEM(KIN_TYPE_CONDITION, .as.p = v); }
+kin_any kin__any_barrier(const kin_barrier *v) { return ITEM(KIN_TYPE_BARRIER, .as.p = v); }
+kin_any kin__any_rwlock(const kin_rwlock *v) { return ITEM(KIN_TYPE_RWLOCK, .as.p = v); }
 kin_any kin__any_same(kin_any v) { return v; }
 kin_any kin_bytes(const void *data, size_t size) { return ITEM(KIN_TYPE_BYTES, .as.p = data, .size = size); }
 kin_any kin_fd(int fd) { return ITEM(KIN_TYPE_FD, .as.i = fd); }
@@ -58,12 +64,19 @@ kin_out kin__out_segment(kin_segment **p) { return PLACE(KIN_TYPE_SEGMENT, p, si
 kin_out kin__out_value(kin_value **p) { return PLACE(KIN_TYPE_VALUE, p, sizeof *p); }
 kin_out kin__out_array(kin_array **p) { return PLACE(KIN_TYPE_ARRAY, p, sizeof *p); }
 kin_out kin__out_lock(kin_lock **p) { return PLACE(KIN_TYPE_LOCK, p, sizeof *p); }
+kin_out kin__out_rlock(kin_rlock **p) { return PLACE(KIN_TYPE_RLOCK, p, sizeof *p); }
+kin_out kin__out_semaphore(kin_semaphore **p) { return PLACE(KIN_TYPE_SEMAPHORE, p, sizeof *p); }
+kin_out kin__out_event(kin_event **p) { return PLACE(KIN_TYPE_EVENT, p, sizeof *p); }
+kin_out kin__out_condition(kin_condition **p) { return PLACE(KIN_TYPE_CONDITION, p, sizeof *p); }
+kin_out kin__out_barrier(kin_barrier **p) { return PLACE(KIN_TYPE_BARRIER, p, sizeof *p); }
+kin_out kin__out_rwlock(kin_rwlock **p) { return PLACE(KIN_TYPE_RWLOCK, p, sizeof *p); }
 kin_out kin__out_same(kin_out out) { return out; }
 
 const char *kin__type_name(kin_type type)
 {
     static const char *const names[] = {"nothing", "bool", "signed integer", "unsigned integer", "double", "string", "bytes", "struct",
-                                        "list", "FILE", "fd", "handle", "kin_segment", "kin_value", "kin_array", "kin_lock"};
+                                        "list", "FILE", "fd", "handle", "kin_segment", "kin_value", "kin_array", "kin_lock",
+                                        "kin_rlock", "kin_semaphore", "kin_event", "kin_condition", "kin_barrier", "kin_rwlock"};
     return (size_t)type < sizeof names / sizeof names[0] ? names[type] : "unknown type";
 }
 
@@ -130,7 +143,7 @@ static kin_err add_object(kin__parcel *parcel, const kin_any *value, kin__item_h
 {
     kin__header *header;
     os_handle handle;
-    if (value->type == KIN_TYPE_LOCK ? !kin__is_lock(value->as.p) : !kin__is(value->as.p, value->type))
+    if (kin__object_size(value->type) != 0 ? !kin__is_object(value->as.p, value->type) : !kin__is(value->as.p, value->type))
         return kin__fail(KIN_EINVAL, "not an open %s", kin__type_name(value->type));
     kin_err err = kin__segment_find(value->as.p, &header, &handle);
     if (err != KIN_OK)
@@ -204,6 +217,12 @@ static kin_err add_item(kin__parcel *parcel, const kin_any *value, int depth)
     case KIN_TYPE_VALUE:
     case KIN_TYPE_ARRAY:
     case KIN_TYPE_LOCK:
+    case KIN_TYPE_RLOCK:
+    case KIN_TYPE_SEMAPHORE:
+    case KIN_TYPE_EVENT:
+    case KIN_TYPE_CONDITION:
+    case KIN_TYPE_BARRIER:
+    case KIN_TYPE_RWLOCK:
         err = add_object(parcel, value, &head);
         break;
     default:

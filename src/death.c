@@ -176,6 +176,68 @@ static void settle_children(kin__pid parent)
     }
 }
 
+/* Remembers one that was killed or crashed, before anybody is woken by its death. Twice does not matter. */
+static void remember_fallen(uint32_t place, uint64_t dying)
+{
+    kin__session *s = kin__my.session;
+    kin__pid id = kin__pid_of(place, kin__word_generation(dying));
+    int32_t status = (int32_t)kin__word_low(dying);
+    if (status >= 0 || kin__has_fallen(id))
+        return;
+    kin__fallen *f = &s->fallen[kin__add32(&s->fallen_count, 1) % KIN__FALLEN];
+    kin__store64(&f->id, 0);
+    kin__store32(&f->pid, kin__load32(&s->info[place].pid));
+    kin__store32((uint32_t *)&f->status, (uint32_t)status);
+    for (size_t i = 0; i < KIN__NAME_SIZE / 8; i++) {
+        uint64_t part;
+        memcpy(&part, s->info[place].name + i * 8, 8);
+        kin__store64(&f->name[i], part);
+    }
+    kin__store64(&f->id, id);
+}
+
+static kin__fallen *find_fallen(kin__pid id)
+{
+    for (uint32_t i = 0; i < KIN__FALLEN; i++) {
+        if (kin__load64(&kin__my.session->fallen[i].id) == id)
+            return &kin__my.session->fallen[i];
+    }
+    return NULL;
+}
+
+bool kin__has_fallen(kin__pid id)
+{
+    return find_fallen(id) != NULL;
+}
+
+void kin__describe_process(kin__pid id, char *text, size_t size)
+{
+    kin__session *s = kin__my.session;
+    uint64_t word = kin__process_word(id);
+    uint32_t state = kin__word_state(word), place = kin__pid_place(id);
+    const kin__fallen *f = find_fallen(id);
+    if (f != NULL) {
+        char name[KIN__NAME_SIZE + 1];
+        for (size_t i = 0; i < KIN__NAME_SIZE / 8; i++) {
+            uint64_t part = kin__load64(&f->name[i]);
+            memcpy(name + i * 8, &part, 8);
+        }
+        name[KIN__NAME_SIZE] = 0;
+        int32_t status = (int32_t)kin__load32((const uint32_t *)&f->status);
+        if (status == OS_STATUS_UNKNOWN)
+            (void)snprintf(text, size, "'%s' (pid %lu, ended)", name, (unsigned long)f->pid);
+        else
+            (void)snprintf(text, size, "'%s' (pid %lu, ended by signal %d)", name, (unsigned long)f->pid, -status);
+    } else if (state == KIN__CLAIMED || state == KIN__RUNNING) {
+        (void)snprintf(text, size, "'%.47s' (pid %lu)", s->info[place].name, (unsigned long)kin__word_low(word));
+    } else if (state == KIN__DYING || state == KIN__DEAD) {
+        (void)snprintf(text, size, "'%.47s' (pid %lu, ended with %d)", s->info[place].name, (unsigned long)kin__load32(&s->info[place].pid),
+                       (int)kin__word_low(word));
+    } else {
+        (void)snprintf(text, size, "a process that has ended");
+    }
+}
+
 /* From DYING on: nobody but the dead is named by what is swept, so it does not matter who does it, or how often. */
 static void bury(uint32_t place, uint64_t dying)
 {
@@ -183,6 +245,7 @@ static void bury(uint32_t place, uint64_t dying)
     uint32_t generation = kin__word_generation(dying);
     kin__pid id = kin__pid_of(place, generation);
     KIN_CRASH_POINT("death.dying");
+    remember_fallen(place, dying);
     kin__threads_sweep(id);
     settle_children(id);
     KIN_CRASH_POINT("death.swept");

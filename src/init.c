@@ -53,7 +53,7 @@ static bool still_there(void *object)
 static void wait_for(kin__pid child)
 {
     while (still_there(&child) && kin__thread_me() != 0)
-        (void)kin__park(kin__process_key(child), 0, still_there, &child, KIN__NEVER);
+        (void)kin__park(kin__process_key(child), still_there, &child, KIN__NEVER);
 }
 
 /* Whether no process of the family but this one and the fork servers is left. */

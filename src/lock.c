@@ -6,63 +6,11 @@
  * so of several heirs one wins, and if that one dies the next does the same again. No repair is needed: the word is all there is. */
 #include "lock.h"
 
+#include "deadlock.h"
 #include "error.h"
 #include "fault.h"
-#include "park.h"
-#include "segment.h"
 
-#include <string.h>
-
-#define LOCK_MAGIC 0x6b696e6cu /* "kinl" */
-#define WAIT ((uint64_t)1)
-
-_Static_assert(sizeof(kin_lock) == 64, "layout in shared memory");
-
-bool kin__is_lock(const void *p)
-{
-    const kin_lock *lock = p;
-    return lock != NULL && ((uintptr_t)lock & 7) == 0 && lock->kin__o.magic == LOCK_MAGIC;
-}
-
-static kin_err not_a_lock(const kin_lock *lock)
-{
-    return kin__fail(KIN_EINVAL, lock == NULL ? "the lock is NULL" : "not a lock, or it was closed");
-}
-
-static const char *name_of(const kin_lock *lock)
-{
-    return lock->kin__o.name[0] != 0 ? lock->kin__o.name : "(unnamed)";
-}
-
-kin_err kin_lock_init(kin_lock *lock, const kin_lock_options *options)
-{
-    if (lock == NULL || ((uintptr_t)lock & 7) != 0)
-        return kin__fail(KIN_EINVAL, "a lock needs an address that is a multiple of 8");
-    memset(lock, 0, sizeof *lock);
-    lock->kin__o.id = kin__unique();
-    if (options != NULL && options->name != NULL)
-        (void)snprintf(lock->kin__o.name, sizeof lock->kin__o.name, "%s", options->name);
-    lock->kin__o.magic = LOCK_MAGIC;
-    return KIN_OK;
-}
-
-kin_err kin_lock_create(kin_lock **lock, const kin_lock_options *options)
-{
-    if (lock == NULL)
-        return kin__fail(KIN_EINVAL, "kin_lock_create needs a place for the lock");
-    kin__header *header;
-    kin_err err = kin__segment_new(KIN_TYPE_LOCK, sizeof(kin_lock), &header);
-    if (err != KIN_OK)
-        return kin__fail_in(err, "cannot create a lock");
-    *lock = kin__header_data(header);
-    return kin_lock_init(*lock, options);
-}
-
-void kin_lock_close(kin_lock *lock)
-{
-    if (kin__is_lock(lock))
-        kin__segment_release(lock);
-}
+OS_THREAD_LOCAL uint64_t kin__heir_of;
 
 /* What a sleeper looks at: still held by the same living owner, and everybody knows that somebody sleeps. */
 typedef struct sleep_on {
@@ -73,83 +21,120 @@ static bool still_held(void *object)
 {
     sleep_on *s = object;
     uint64_t word = kin__load64(s->word);
-    if ((word & ~WAIT) != s->owner || !kin__owner_alive(s->owner))
+    if ((word & ~KIN__WAIT) != s->owner || !kin__owner_alive(s->owner))
         return false;
-    return (word & WAIT) != 0 || kin__cas64(s->word, &word, word | WAIT);
+    return (word & KIN__WAIT) != 0 || kin__cas64(s->word, &word, word | KIN__WAIT);
 }
 
-static kin_err acquire_slow(kin_lock *lock, uint64_t me, int64_t timeout_ms)
+static kin_err taken_over(const kin__object *o, kin_type kind, uint64_t from)
+{
+    char who[192];
+    kin__heir_of = from;
+    kin__describe_thread(from, who, sizeof who);
+    return kin__fail(KIN_EOWNERDEAD, "%s '%s': its owner, %s, died with it; it is held now by this thread", kin__object_kind(kind),
+                     kin__object_name(o), who);
+}
+
+kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64_t timeout_ms, bool stays)
 {
     uint64_t deadline = kin__deadline(timeout_ms);
     kin__spin spin = {0};
-    bool spinning = timeout_ms != KIN_NOWAIT, slept = false, last_look = timeout_ms == KIN_NOWAIT;
+    bool spinning = timeout_ms != KIN_NOWAIT, slept = false;
+    kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; /* how it ends if the next look finds no free lock */
     for (;;) {
-        uint64_t word = kin__load64(&lock->kin__o.word);
-        uint64_t owner = word & ~WAIT;
+        uint64_t word = kin__load64(&o->word);
+        uint64_t owner = word & ~KIN__WAIT;
         if (word == 0) {
             /* One who slept speaks for those who still do: they must be woken by our release. */
-            uint64_t wait = slept && kin__anybody_sleeps(lock->kin__o.id) ? WAIT : 0;
-            if (kin__cas64(&lock->kin__o.word, &word, me | wait)) {
-                kin__held++;
-                return KIN_OK;
-            }
-            continue;
+            uint64_t wait = slept && kin__anybody_sleeps(o->id) ? KIN__WAIT : 0;
+            if (!kin__cas64(&o->word, &word, me | wait))
+                continue;
+            kin__hold(o->id);
+            KIN_CRASH_POINT("lock.acquired.slowly");
+            return KIN_OK;
         }
         if (owner == me)
-            return kin__fail(KIN_EDEADLK, "lock '%s': this thread holds it already", name_of(lock));
+            return kin__fail(KIN_EDEADLK, "%s '%s': this thread holds it already", kin__object_kind(kind), kin__object_name(o));
         if (!kin__owner_alive(owner)) {
-            if (kin__cas64(&lock->kin__o.word, &word, me | WAIT)) {
-                kin__held++;
-                return kin__fail(KIN_EOWNERDEAD, "lock '%s': its owner died with it; it is held now by this thread", name_of(lock));
-            }
-            continue;
+            if (!kin__cas64(&o->word, &word, me | KIN__WAIT))
+                continue;
+            kin__hold(o->id);
+            KIN_CRASH_POINT("lock.taken.over");
+            return taken_over(o, kind, owner);
         }
+        if (end == KIN_ETIMEDOUT)
+            return kin__timed_out(o, kind, "not free", timeout_ms);
+        if (end != KIN_OK)
+            return end;
         if (spinning) {
             spinning = kin__spin_more(&spin);
             continue;
         }
-        sleep_on object = {&lock->kin__o.word, owner};
-        if (last_look)
-            return kin__fail(KIN_ETIMEDOUT, "lock '%s': not free within %lld ms", name_of(lock), (long long)timeout_ms);
-        last_look = kin__park(lock->kin__o.id, owner, still_held, &object, deadline) != KIN_OK;
+        sleep_on object = {&o->word, owner};
+        end = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = still_held, .object = &object, .deadline = deadline, .holder = owner,
+                                        .kind = (uint32_t)kind, .name = o->name, .stays = stays});
         slept = true;
     }
 }
 
+void kin__lock_release_slow(uint64_t id, bool wake)
+{
+    KIN_CRASH_POINT("lock.released");
+    if (wake)
+        kin__wake_one(id);
+    else
+        kin__edges_drop(id);
+}
+
+kin_err kin_lock_init(kin_lock *lock, const kin_lock_options *options)
+{
+    kin_err err = kin__object_begin(lock, KIN_TYPE_LOCK, options != NULL ? options->name : NULL);
+    if (err == KIN_OK)
+        kin__object_ready(lock, KIN_TYPE_LOCK);
+    return err;
+}
+
+kin_err kin_lock_create(kin_lock **lock, const kin_lock_options *options)
+{
+    void *p;
+    kin_err err = kin__object_create(lock != NULL ? &p : NULL, KIN_TYPE_LOCK);
+    if (err != KIN_OK)
+        return err;
+    *lock = p;
+    return kin_lock_init(*lock, options);
+}
+
+void kin_lock_close(kin_lock *lock)
+{
+    kin__object_close(lock, KIN_TYPE_LOCK);
+}
+
 kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
 {
-    if (!kin__is_lock(lock))
-        return not_a_lock(lock);
+    if (!kin__is_object(lock, KIN_TYPE_LOCK))
+        return kin__no_object(lock, KIN_TYPE_LOCK);
     if (timeout_ms < KIN_FOREVER)
-        return kin__fail(KIN_EINVAL, "lock '%s': a time-out of %lld ms", name_of(lock), (long long)timeout_ms);
-    uint64_t me = kin__thread_me(), free_word = 0;
+        return kin__wrong_timeout(&lock->kin__o, KIN_TYPE_LOCK, timeout_ms);
+    uint64_t me = kin__thread_me();
     if (me == 0)
         return kin_last_code();
-    if (kin__cas64(&lock->kin__o.word, &free_word, me)) {
-        kin__held++;
-        KIN_CRASH_POINT("lock.acquired");
-        return KIN_OK;
-    }
-    return acquire_slow(lock, me, timeout_ms);
+    kin_err err = kin__lock_acquire(&lock->kin__o, KIN_TYPE_LOCK, me, timeout_ms);
+    KIN_CRASH_POINT("lock.acquired");
+    return err;
 }
 
 kin_err kin_lock_release(kin_lock *lock)
 {
-    if (!kin__is_lock(lock))
-        return not_a_lock(lock);
-    if ((kin__load64_relaxed(&lock->kin__o.word) & ~WAIT) != kin__me || kin__me == 0)
-        return kin__fail(KIN_EPERM, "lock '%s': this thread does not hold it", name_of(lock));
-    uint64_t id = lock->kin__o.id; /* once released, the next owner may give the memory up */
-    kin__held--;
+    if (!kin__is_object(lock, KIN_TYPE_LOCK))
+        return kin__no_object(lock, KIN_TYPE_LOCK);
+    if (!kin__lock_held(&lock->kin__o))
+        return kin__fail(KIN_EPERM, "lock '%s': this thread does not hold it", kin__object_name(&lock->kin__o));
     KIN_CRASH_POINT("lock.releasing");
-    if ((kin__exchange64(&lock->kin__o.word, 0) & WAIT) != 0) {
-        KIN_CRASH_POINT("lock.released");
-        kin__wake_one(id);
-    }
+    kin__lock_release(&lock->kin__o);
     return KIN_OK;
 }
 
 bool kin_lock_held(const kin_lock *lock)
 {
-    return kin__is_lock(lock) && kin__me != 0 && (kin__load64(&lock->kin__o.word) & ~WAIT) == kin__me;
+    return kin__is_object(lock, KIN_TYPE_LOCK) && kin__lock_held(&lock->kin__o);
 }

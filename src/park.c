@@ -2,9 +2,12 @@
  * make a system call when nobody sleeps. */
 #include "park.h"
 
+#include "deadlock.h"
 #include "fault.h"
 
-#define SPIN_MAX_NS 100000u /* a wake costs up to 80 us on a virtual machine; what is seen beyond that is a busy one */
+#include <string.h>
+
+#define COST_MAX_NS 100000u
 #define SPIN_MIN_NS 1000u
 #define UNWATCHED_NS 50000000 /* the longest sleep of a process that cannot watch for deaths just now */
 
@@ -30,58 +33,96 @@ static void learn_wake_cost(const kin__thread *t)
     if (woken_at == 0 || now < woken_at)
         return;
     uint64_t cost = now - woken_at;
-    if (cost > SPIN_MAX_NS)
-        cost = SPIN_MAX_NS;
+    if (cost > COST_MAX_NS)
+        cost = COST_MAX_NS;
     uint32_t *average = &kin__my.session->wake_ns;
     uint32_t old = kin__load32(average);
     kin__store32(average, (uint32_t)(((uint64_t)old * 7 + cost) / 8));
 }
 
-kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, void *object, uint64_t deadline)
+/* What others may want to know of this sleep, before it can be seen. */
+static void publish(kin__thread *t, uint32_t turn, const kin__wait *wait)
+{
+    kin__store32(&t->wake, turn); /* a waker that looked at an earlier turn cannot spend its wake on this one */
+    kin__store64(&t->woken_at, 0);
+    kin__store64(&t->edge, kin__edge_to_be(turn, wait->holder));
+    kin__store64(&t->since, kin__now_ns());
+    kin__store32(&t->kind, wait->kind);
+    kin__store32(&t->stays, wait->stays);
+    for (size_t i = 0; i < sizeof t->name / sizeof t->name[0]; i++) {
+        uint64_t part = 0;
+        if (wait->name != NULL)
+            memcpy(&part, wait->name + i * 8, 8);
+        kin__store64(&t->name[i], part);
+    }
+    kin__store64(&t->key, wait->key);
+}
+
+static void spin_for_wake(const uint32_t *wake, uint32_t turn)
+{
+    for (kin__spin spin = {0}; kin__load32(wake) == turn && kin__spin_more(&spin);) {
+    }
+}
+
+/* Until it is woken in this turn, or the deadline. */
+static kin_err sleep_until(kin__thread *t, uint32_t turn, uint64_t me, uint64_t deadline, bool watching)
+{
+    while (kin__load32(&t->wake) == turn) {
+        int64_t left = -1;
+        if (deadline != KIN__NEVER) {
+            uint64_t now = kin__now_ns();
+            if (now >= deadline)
+                return KIN_ETIMEDOUT;
+            left = (int64_t)(deadline - now);
+        }
+        if (!watching && (left < 0 || left > UNWATCHED_NS))
+            left = UNWATCHED_NS;
+        os_park_sleep(&t->wake, turn, kin__owner_place(me), kin__owner_generation(me), left);
+        if (!watching)
+            break; /* to look again, and to try again to watch */
+    }
+    return KIN_OK;
+}
+
+kin_err kin__park_on(const kin__wait *wait)
 {
     uint64_t me = kin__me;
     uint32_t place = kin__owner_place(me);
     kin__thread *t = my_place(me);
     uint64_t *sleeping = &kin__my.session->sleeping[place / 64], bit = (uint64_t)1 << (place % 64);
 
-    uint32_t turn = (kin__load32(&t->wake) | 1) + 1; /* a waker that looked at an earlier turn cannot spend its wake on this one */
-    kin__store32(&t->wake, turn);
-    kin__store64(&t->woken_at, 0);
-    kin__store64(&t->holder, holder);
-    kin__store64(&t->key, key);
+    uint32_t turn = (kin__load32(&t->wake) | 1) + 1;
+    publish(t, turn, wait);
     kin__or64(sleeping, bit);
     KIN_CRASH_POINT("park.published");
     bool watching = kin__watch_keepers(); /* after it is visible: whoever makes a new server wakes all who sleep, so that they watch it */
     kin_err err = KIN_OK;
-    if (must_sleep(object)) {
+    if (wait->must_sleep(wait->object)) {
         KIN_CRASH_POINT("park.sleeping");
-        while (kin__load32(&t->wake) == turn) {
-            int64_t left = -1;
-            if (deadline != KIN__NEVER) {
-                uint64_t now = kin__now_ns();
-                if (now >= deadline) {
-                    err = KIN_ETIMEDOUT;
-                    break;
-                }
-                left = (int64_t)(deadline - now);
-            }
-            if (!watching && (left < 0 || left > UNWATCHED_NS))
-                left = UNWATCHED_NS;
-            os_park_sleep(&t->wake, turn, place, kin__owner_generation(me), left);
-            if (!watching)
-                break; /* to look again, and to try again to watch */
-        }
+        if (wait->holder != 0)
+            err = kin__deadlock(turn, wait->holder);
+        if (err == KIN_OK && wait->spins)
+            spin_for_wake(&t->wake, turn);
+        if (err == KIN_OK)
+            err = sleep_until(t, turn, me, wait->deadline, watching);
         KIN_CRASH_POINT("park.woken");
     }
     kin__and64(sleeping, ~bit);
     kin__store64(&t->key, 0);
-    kin__store64(&t->holder, 0);
     bool chosen = !kin__cas32(&t->wake, &turn, turn | 1);
     if (err == KIN_OK && chosen)
         learn_wake_cost(t);
-    if (err != KIN_OK && chosen)
-        kin__wake_one(key); /* the wake came too late for us: it is somebody else's */
+    if (err != KIN_OK && chosen) {
+        if (wait->directed)
+            return KIN_OK;
+        kin__wake_one(wait->key); /* the wake came too late for us: it is somebody else's */
+    }
     return err;
+}
+
+kin_err kin__park(uint64_t key, kin__must_sleep must_sleep, void *object, uint64_t deadline)
+{
+    return kin__park_on(&(kin__wait){.key = key, .must_sleep = must_sleep, .object = object, .deadline = deadline});
 }
 
 /* Wakes a thread that sleeps in this turn; false if it was woken, or woke, before. */
@@ -116,8 +157,7 @@ static uint32_t lowest_bit(uint64_t bits)
     return n;
 }
 
-/* Calls `visit` for every sleeping thread until it returns false. */
-static void each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg), void *arg)
+void kin__each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg), void *arg)
 {
     kin__session *s = kin__my.session;
     uint32_t used = kin__load32(&s->threads_used);
@@ -126,66 +166,92 @@ static void each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg
     for (uint32_t i = 0; i < (used + 63) / 64; i++) {
         for (uint64_t bits = kin__load64(&s->sleeping[i]); bits != 0; bits &= bits - 1) {
             uint32_t place = i * 64 + lowest_bit(bits);
-            if (!visit(place, &s->threads[place], arg))
+            if (place_alive(place, &s->threads[place]) && !visit(place, &s->threads[place], arg))
                 return;
         }
     }
 }
 
 typedef struct search {
-    uint64_t key, now;
-    uint32_t most, woken;
+    uint64_t key, now, since;
+    uint32_t place, turn, woken;
+    bool found;
 } search;
 
-static bool wake_if_waiting(uint32_t place, kin__thread *t, void *arg)
+/* The one that has slept longest; and all who sleep on it forget that the caller holds it. */
+static bool is_oldest(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
     uint32_t turn = kin__load32(&t->wake); /* before the key: the wake counts only if both belong to the same sleep */
-    if ((turn & 1) != 0 || kin__load64(&t->key) != look->key || !place_alive(place, t))
+    if ((turn & 1) != 0 || kin__load64(&t->key) != look->key)
         return true;
-    if (wake(place, t, turn, look->now))
-        look->woken++;
-    return look->woken < look->most;
+    kin__edge_drop(t);
+    uint64_t since = kin__load64(&t->since);
+    if (!look->found || since < look->since) {
+        look->found = true;
+        look->since = since;
+        look->place = place;
+        look->turn = turn;
+    }
+    return true;
 }
 
-static uint32_t wake_some(uint64_t key, uint32_t most)
+uint32_t kin__wake_some(uint64_t key, uint32_t most)
 {
-    search look = {.key = key, .now = kin__now_ns(), .most = most};
-    each_sleeper(wake_if_waiting, &look);
-    return look.woken;
+    uint32_t woken = 0;
+    while (woken < most) {
+        search look = {.key = key};
+        kin__each_sleeper(is_oldest, &look);
+        if (!look.found)
+            break;
+        woken += wake(look.place, &kin__my.session->threads[look.place], look.turn, kin__now_ns());
+    }
+    return woken;
 }
 
 uint32_t kin__wake_one(uint64_t key)
 {
-    return wake_some(key, 1);
+    return kin__wake_some(key, 1);
+}
+
+static bool wake_if_waiting(uint32_t place, kin__thread *t, void *arg)
+{
+    search *look = arg;
+    uint32_t turn = kin__load32(&t->wake);
+    if ((turn & 1) == 0 && kin__load64(&t->key) == look->key && wake(place, t, turn, look->now))
+        look->woken++;
+    return true;
 }
 
 uint32_t kin__wake_all(uint64_t key)
 {
-    return wake_some(key, UINT32_MAX);
+    search look = {.key = key, .now = kin__now_ns()};
+    kin__each_sleeper(wake_if_waiting, &look);
+    return look.woken;
+}
+
+void kin__wake_place(uint32_t place, uint32_t turn)
+{
+    (void)wake(place, &kin__my.session->threads[place], turn, kin__now_ns());
 }
 
 static bool found_other(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
-    if (place == kin__owner_place(kin__me) || kin__load64(&t->key) != look->key || !place_alive(place, t))
-        return true;
-    look->woken = 1;
-    return false;
+    look->found = place != kin__owner_place(kin__me) && kin__load64(&t->key) == look->key;
+    return !look->found;
 }
 
 bool kin__anybody_sleeps(uint64_t key)
 {
     search look = {.key = key};
-    each_sleeper(found_other, &look);
-    return look.woken != 0;
+    kin__each_sleeper(found_other, &look);
+    return look.found;
 }
 
 static bool wake_any(uint32_t place, kin__thread *t, void *arg)
 {
     uint32_t turn = kin__load32(&t->wake);
-    if (!place_alive(place, t))
-        return true;
     if ((turn & 1) == 0)
         (void)wake(place, t, turn, *(const uint64_t *)arg);
     else /* who wrote that it is woken may have died before it woke it */
@@ -196,7 +262,7 @@ static bool wake_any(uint32_t place, kin__thread *t, void *arg)
 void kin__wake_everybody(void)
 {
     uint64_t now = kin__now_ns();
-    each_sleeper(wake_any, &now);
+    kin__each_sleeper(wake_any, &now);
 }
 
 bool kin__spin_more(kin__spin *spin)
@@ -210,11 +276,13 @@ bool kin__spin_more(kin__spin *spin)
         }
         if (n == 1)
             return false;
-        uint64_t budget = kin__load32_relaxed(&kin__my.session->wake_ns);
+        uint32_t budget = kin__load32_relaxed(&kin__my.session->wake_ns), most = kin__load32_relaxed(&kin__my.session->spin_ns);
+        if (most == 0)
+            return false;
         if (budget < SPIN_MIN_NS)
             budget = SPIN_MIN_NS;
-        if (budget > SPIN_MAX_NS)
-            budget = SPIN_MAX_NS;
+        if (budget > most)
+            budget = most;
         spin->until = kin__now_ns() + budget;
     }
     spin->turns++;

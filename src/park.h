@@ -23,13 +23,34 @@ uint64_t kin__deadline(int64_t timeout_ms);
 
 /* Sleeps until woken, or until `deadline`. KIN_OK: look again (there may be no reason); KIN_ETIMEDOUT: the deadline has passed, and if the
  * caller was the one chosen by kin__wake_one, that wake was passed on. */
-kin_err kin__park(uint64_t key, uint64_t holder, kin__must_sleep must_sleep, void *object, uint64_t deadline);
+kin_err kin__park(uint64_t key, kin__must_sleep must_sleep, void *object, uint64_t deadline);
 
-/* Wakes one (the caller passes on what it does not use) or all who sleep on `key`. Returns how many. */
+/* The same, with all there is to say. */
+typedef struct kin__wait {
+    uint64_t key;
+    kin__must_sleep must_sleep;
+    void *object;
+    uint64_t deadline;
+    uint64_t holder;  /* who has what it waits for, an owner word; 0: nobody in particular. Then the answer may be KIN_EDEADLK */
+    uint32_t kind;    /* of what it waits for: kin_type                                     */
+    const char *name; /* of that, 40 bytes; NULL: none                                      */
+    bool stays;       /* it cannot give up: another of the cycle should get KIN_EDEADLK     */
+    bool directed;    /* a wake is meant for this sleeper and no other: it is KIN_OK even past the deadline, never passed on */
+    bool spins;       /* looks for its wake for a while before it sleeps                    */
+} kin__wait;
+kin_err kin__park_on(const kin__wait *wait);
+
+/* Wakes those who have slept longest on `key`: one, as many as there are units of something, or all. Returns how many. Who was woken
+ * passes on what it does not use. A caller that held what they sleep on is named as its holder no more (deadlock.h). */
 uint32_t kin__wake_one(uint64_t key);
+uint32_t kin__wake_some(uint64_t key, uint32_t most);
 uint32_t kin__wake_all(uint64_t key);
 /* Whether anybody but the caller sleeps on `key`. */
 bool kin__anybody_sleeps(uint64_t key);
+/* Wakes the thread in this place, to look again at what it waits for, if it still sleeps in this turn. */
+void kin__wake_place(uint32_t place, uint32_t turn);
+/* Calls `visit` for every sleeping thread of a living process until it returns false. */
+void kin__each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg), void *arg);
 /* Wakes all who sleep on anything: after a death. */
 void kin__wake_everybody(void);
 

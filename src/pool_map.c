@@ -273,7 +273,7 @@ static kin_err close_job(kin_pool *pool, uint64_t deadline)
     for (kin__spin spin = {0}; is_entered(pool) && kin__spin_more(&spin);) {
     }
     while (is_entered(pool)) {
-        if (kin__park(pool->shared->id + 1, 0, is_entered, pool, deadline) == KIN_ETIMEDOUT)
+        if (kin__park(pool->shared->id + 1, is_entered, pool, deadline) == KIN_ETIMEDOUT)
             return kin__fail(KIN_ETIMEDOUT, "a worker of pool '%s' does not leave the map before: is it stopped?", pool->name);
     }
     return KIN_OK;
@@ -315,7 +315,7 @@ static kin_err wait_for_units(map *m)
             continue;
         }
         uint64_t tick = tells ? kin__deadline(TICK_MS) : KIN__NEVER;
-        (void)kin__park(pool->shared->id + 1, 0, busy, m, tick < m->deadline ? tick : m->deadline);
+        (void)kin__park(pool->shared->id + 1, busy, m, tick < m->deadline ? tick : m->deadline);
         if (tells)
             tell_progress(m, false);
     }

@@ -227,7 +227,7 @@ static void wait_for_job(worker *w)
             return;
     }
     while (nothing_new(w))
-        (void)kin__park(w->shared->id, 0, nothing_new, w, KIN__NEVER);
+        (void)kin__park(w->shared->id, nothing_new, w, KIN__NEVER);
 }
 
 static void report_fault(worker *w, kin_err err)

@@ -92,7 +92,7 @@ static void wait_while(kin__must_sleep must_sleep, child *c)
     if (c->server != 0 && kin__word_state(kin__process_word(c->id)) == KIN__STARTING)
         kin__server_nudge(c->server); /* nobody has taken it up yet: perhaps those who could are stopped */
     while (must_sleep(c))
-        (void)kin__park(kin__process_key(c->id), 0, must_sleep, c, KIN__NEVER);
+        (void)kin__park(kin__process_key(c->id), must_sleep, c, KIN__NEVER);
 }
 
 static kin__pid my_server(void)
@@ -296,7 +296,7 @@ kin_err kin_process_join(kin_process *process, int64_t timeout_ms)
         while (!look(process)) {
             if (spinning)
                 spinning = kin__spin_more(&spin);
-            else if (timeout_ms == KIN_NOWAIT || kin__park(kin__process_key(process->id), 0, not_done, process, deadline) != KIN_OK)
+            else if (timeout_ms == KIN_NOWAIT || kin__park(kin__process_key(process->id), not_done, process, deadline) != KIN_OK)
                 return kin__fail(KIN_ETIMEDOUT, "'%s' has not ended within %lld ms", process->name, (long long)timeout_ms);
         }
     }

@@ -26,6 +26,7 @@
 #define KIN__THREADS 4096u
 #define KIN__NAME_SIZE 48u
 #define KIN__WHY_SIZE 192u
+#define KIN__FALLEN 64u
 
 enum { KIN__FREE = 0, KIN__STARTING = 1, KIN__CLAIMED = 2, KIN__RUNNING = 3, KIN__DYING = 4, KIN__DEAD = 5 };
 
@@ -54,16 +55,31 @@ _Static_assert(sizeof(kin__process_info) == 64 + KIN__NAME_SIZE + KIN__WHY_SIZE,
 enum { KIN__IS_DAEMON = 1, KIN__IS_SERVER = 2, KIN__IS_ROOT = 4 };
 
 /* A thread that waits or holds something. `claim` is [generation:32][process generation:16][process place + 1:16]; the low half is 0
- * when the place is free. */
+ * when the place is free. All but the first and the last four lines are about its present sleep; see park.h and deadlock.h. */
 typedef struct kin__thread {
     uint64_t claim;
-    uint64_t key;      /* what it waits for; 0 when it does not */
-    uint64_t holder;   /* who holds that: an owner word, or 0   */
-    uint64_t woken_at; /* when it was last woken: kin__now_ns   */
+    uint64_t key;      /* what it waits for; 0 when it does not                         */
+    uint64_t edge;     /* who holds that: deadlock.h                                    */
+    uint64_t since;    /* when it went to sleep: kin__now_ns                            */
+    uint64_t woken_at; /* when it was last woken                                        */
+    uint64_t name[5];  /* of what it waits for: 40 bytes                                */
+    uint32_t kind;     /* of that: kin_type                                             */
+    uint32_t stays;    /* it cannot give its wait up                                    */
     uint32_t wake;     /* even: it may sleep, each time with a number of its own; odd: it is awake or was woken */
-    uint32_t reserved[7];
+    uint32_t number;   /* the system's number of the thread                             */
+    uint64_t process;  /* kin__pid of whose it is, or was if the place is free           */
+    uint64_t reserved[3];
 } kin__thread;
-_Static_assert(sizeof(kin__thread) == 64, "one cache line each");
+_Static_assert(sizeof(kin__thread) == 128, "two cache lines each");
+
+/* One that was killed or crashed, remembered for a while after its place was given to another. */
+typedef struct kin__fallen {
+    uint64_t id; /* kin__pid */
+    uint32_t pid;
+    int32_t status;
+    uint64_t name[KIN__NAME_SIZE / 8];
+} kin__fallen;
+_Static_assert(sizeof(kin__fallen) == 64, "one cache line each");
 
 typedef struct kin__session {
     uint32_t magic;
@@ -78,6 +94,10 @@ typedef struct kin__session {
     uint32_t servers; /* how many fork servers there have been, plus 1 */
     uint32_t requests_lost;   /* how often a request may have gone with the process that took it */
     uint64_t sleeping[KIN__THREADS / 64]; /* a bit for each thread that may sleep */
+    uint32_t spin_ns;      /* the longest spinning before a sleep */
+    uint32_t fallen_count; /* how many there have been */
+    uint64_t pad[7];
+    kin__fallen fallen[KIN__FALLEN];
     uint64_t words[KIN__PROCESSES];
     kin__process_info info[KIN__PROCESSES];
     kin__thread threads[KIN__THREADS];
@@ -139,6 +159,10 @@ bool kin__watch_keepers(void);
 kin_err kin__process_end(kin__pid id, bool force);
 /* Has a fork server look whether a request lies unread, because its spares are stopped. */
 void kin__server_nudge(kin__pid server);
+/* Whether a process that is not alive was killed or crashed, as far as that is remembered. */
+bool kin__has_fallen(kin__pid id);
+/* Writes "'name' (pid 12, killed by signal 9)" or what is known of it, alive or dead. */
+void kin__describe_process(kin__pid id, char *text, size_t size);
 /* Forgets what was watched: in a child that is a copy of its server. */
 void kin__watch_reset(void);
 

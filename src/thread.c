@@ -6,8 +6,10 @@
 #include "error.h"
 #include "park.h"
 
+#include <string.h>
+
 OS_THREAD_LOCAL uint64_t kin__me;
-OS_THREAD_LOCAL uint32_t kin__held;
+OS_THREAD_LOCAL kin__holds kin__held;
 
 static uint32_t process_half(kin__pid process)
 {
@@ -38,14 +40,67 @@ uint64_t kin__thread_attach(void)
          * living sleeper out of everybody's sight. */
         kin__and64(&s->sleeping[i / 64], ~((uint64_t)1 << (i % 64)));
         kin__store64(&s->threads[i].key, 0);
-        kin__store64(&s->threads[i].holder, 0);
+        kin__store64(&s->threads[i].edge, 0);
         kin__or32(&s->threads[i].wake, 1);
+        kin__store32(&s->threads[i].number, os_thread_number());
+        kin__store64(&s->threads[i].process, kin__my.id);
         kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
         os_thread_set(&kin__me);
         return kin__me;
     }
     kin__fail(KIN_EAGAIN, "no place left in the thread table (%u threads that wait or hold locks at once)", KIN__THREADS);
     return 0;
+}
+
+static bool is_pointed(uint32_t i)
+{
+    return (kin__held.pointed[i / 64] >> (i % 64) & 1) != 0;
+}
+
+static void set_pointed(uint32_t i, bool on)
+{
+    uint64_t bit = (uint64_t)1 << (i % 64);
+    kin__held.pointed[i / 64] = on ? kin__held.pointed[i / 64] | bit : kin__held.pointed[i / 64] & ~bit;
+}
+
+/* Locks are mostly released in the reverse order; any order will do. */
+bool kin__unhold_any(uint64_t id)
+{
+    uint32_t i = kin__held.count;
+    while (i > 0 && kin__held.ids[i - 1] != id)
+        i--;
+    if (i == 0) {
+        if (kin__held.unlisted != 0)
+            kin__held.unlisted--;
+        return true;
+    }
+    bool was_pointed = is_pointed(--i), any = false;
+    for (; i + 1 < kin__held.count; i++) {
+        kin__held.ids[i] = kin__held.ids[i + 1];
+        set_pointed(i, is_pointed(i + 1));
+    }
+    set_pointed(i, false);
+    kin__held.count--;
+    for (uint32_t w = 0; w < KIN__HOLDS / 64; w++)
+        any = any || kin__held.pointed[w] != 0;
+    kin__held.any_pointed = any;
+    return was_pointed;
+}
+
+void kin__describe_thread(uint64_t owner, char *text, size_t size)
+{
+    kin__session *s = kin__my.session;
+    uint32_t place = kin__owner_place(owner);
+    uint64_t claim = place < KIN__THREADS ? kin__load64(&s->threads[place].claim) : 0;
+    /* The place is still its own, or was freed and not taken again. */
+    bool known = place < KIN__THREADS && (claim >> 32 == owner >> 32 || ((uint32_t)claim == 0 && (claim >> 32) - 1 == owner >> 32));
+    if (!known) {
+        (void)snprintf(text, size, "a thread that has ended");
+        return;
+    }
+    char process[128];
+    kin__describe_process(kin__load64(&s->threads[place].process), process, sizeof process);
+    (void)snprintf(text, size, "thread %lu of %s", (unsigned long)kin__load32(&s->threads[place].number), process);
 }
 
 bool kin__owner_alive(uint64_t owner)
@@ -84,9 +139,9 @@ static void thread_ended(void *value)
     uint64_t claim = kin__load64(&kin__my.session->threads[place].claim);
     if (claim >> 32 != me >> 32)
         return;
-    if (free_place(place, claim) && kin__held != 0)
+    if (free_place(place, claim) && kin__held.count + kin__held.unlisted != 0)
         kin__wake_everybody(); /* whoever waits for a lock that this thread took along looks again */
-    kin__held = 0;
+    memset(&kin__held, 0, sizeof kin__held);
 }
 
 kin_err kin__threads_begin(void)
@@ -97,7 +152,7 @@ kin_err kin__threads_begin(void)
 void kin__threads_reset(void)
 {
     kin__me = 0;
-    kin__held = 0;
+    kin__held.count = 0; /* the rest of it was never touched in a server */
     os_thread_set(NULL);
 }
 

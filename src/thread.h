@@ -7,8 +7,40 @@
 
 /* The calling thread's owner word; 0 until it has a place in the thread table. */
 extern OS_THREAD_LOCAL uint64_t kin__me;
-/* How many locks it holds. */
-extern OS_THREAD_LOCAL uint32_t kin__held;
+
+/* What the calling thread holds: the ids of locks, the last taken last. Whoever goes to sleep must be able to say so (deadlock.h), and
+ * whoever ends while holding must wake those who wait. */
+#define KIN__HOLDS 128u
+typedef struct kin__holds {
+    uint32_t count;
+    uint32_t unlisted; /* held beside those in `ids`: beyond KIN__HOLDS, and what has no single owner */
+    bool any_pointed;
+    uint64_t pointed[KIN__HOLDS / 64]; /* a bit for each id: sleepers were told that it is held by this thread */
+    uint64_t ids[KIN__HOLDS];
+} kin__holds;
+extern OS_THREAD_LOCAL kin__holds kin__held;
+
+static inline void kin__hold(uint64_t id)
+{
+    uint32_t n = kin__held.count;
+    if (n < KIN__HOLDS) {
+        kin__held.ids[n] = id;
+        kin__held.count = n + 1;
+    } else {
+        kin__held.unlisted++;
+    }
+}
+
+/* True if sleepers must be told that this thread holds it no more. */
+bool kin__unhold_any(uint64_t id);
+static inline bool kin__unhold(uint64_t id)
+{
+    uint32_t n = kin__held.count;
+    if (n == 0 || kin__held.ids[n - 1] != id || kin__held.any_pointed)
+        return kin__unhold_any(id);
+    kin__held.count = n - 1;
+    return false;
+}
 
 /* Gives the calling thread a place. 0 on failure (KIN_ESTATE, KIN_EAGAIN). */
 uint64_t kin__thread_attach(void);
@@ -21,6 +53,15 @@ static inline uint64_t kin__thread_me(void)
 
 static inline uint32_t kin__owner_place(uint64_t owner) { return ((uint32_t)owner >> 1 & 0xffff) - 1; }
 static inline uint32_t kin__owner_generation(uint64_t owner) { return (uint32_t)(owner >> 32); }
+
+/* An owner in 32 bits, [generation:16][place + 1:16]: enough to tell those apart who can meet. */
+static inline uint32_t kin__owner_short(uint64_t owner)
+{
+    return kin__owner_generation(owner) << 16 | (kin__owner_place(owner) + 1);
+}
+
+/* Writes "thread 12 of 'Process-1' (pid 12)" or what is known of it, alive or dead. */
+void kin__describe_thread(uint64_t owner, char *text, size_t size);
 
 /* Whether the thread has neither ended nor gone with its process, as far as anybody has noticed. */
 bool kin__owner_alive(uint64_t owner);

@@ -3,7 +3,7 @@
 #include "any.h"
 
 #include "error.h"
-#include "lock.h"
+#include "object.h"
 #include "segment.h"
 
 #include <stdlib.h>
@@ -80,6 +80,12 @@ static kin_err decode_item(reader *r, const kin_args *args, int depth, arg *item
     case KIN_TYPE_VALUE:
     case KIN_TYPE_ARRAY:
     case KIN_TYPE_LOCK:
+    case KIN_TYPE_RLOCK:
+    case KIN_TYPE_SEMAPHORE:
+    case KIN_TYPE_EVENT:
+    case KIN_TYPE_CONDITION:
+    case KIN_TYPE_BARRIER:
+    case KIN_TYPE_RWLOCK:
         return item->head.extra < args->handle_count ? KIN_OK : damaged();
     default:
         return damaged();
@@ -232,18 +238,19 @@ static kin_err put_object(kin_args *args, arg *item, const kin_out *out)
 {
     kin__header *header;
     os_handle *handle = &args->handles[item->head.extra];
-    kin_err err = kin__segment_adopt(*handle, out->type == KIN_TYPE_LOCK ? KIN_TYPE_NONE : out->type, &header);
+    size_t size = kin__object_size(out->type); /* such a thing may lie anywhere in a segment of any kind */
+    kin_err err = kin__segment_adopt(*handle, size != 0 ? KIN_TYPE_NONE : out->type, &header);
     if (err != KIN_OK)
         return err;
     *handle = OS_NO_HANDLE;
     item->taken = true;
     void *object = header;
-    if (out->type == KIN_TYPE_LOCK) {
-        uint64_t offset = item->head.offset;
+    if (size != 0) {
+        uint64_t offset = item->head.offset, all = header->size + sizeof *header;
         object = (char *)header + offset;
-        if (offset > header->size + sizeof *header - sizeof(kin_lock) || !kin__is_lock(object)) {
+        if (size > all || offset > all - size || !kin__is_object(object, out->type)) {
             kin__segment_release(header);
-            return kin__fail(KIN_EPROTO, "there is no lock where one was passed");
+            return kin__fail(KIN_EPROTO, "there is no %s where one was passed", kin__type_name(out->type));
         }
     }
     memcpy(out->place, &object, sizeof object);

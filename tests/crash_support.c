@@ -152,7 +152,7 @@ static bool always(void *object)
 static void sleep_as_kin_does(void)
 {
     if (kin__thread_me() != 0)
-        (void)kin__park(kin__unique(), 0, always, NULL, kin__deadline(1));
+        (void)kin__park(kin__unique(), always, NULL, kin__deadline(1));
 }
 
 static bool few_places(void *arg)
@@ -213,7 +213,7 @@ void crash_print_threads(const kin_lock *lock)
         bool sleeping = (s->sleeping[i / 64] >> (i % 64) & 1) != 0;
         if ((uint32_t)t->claim != 0 || sleeping)
             print_error("thread %lu: claim %#llx, key %#llx, holder %#llx, wake %lu%s\n", (unsigned long)i, (unsigned long long)t->claim,
-                        (unsigned long long)t->key, (unsigned long long)t->holder, (unsigned long)t->wake, sleeping ? ", sleeps" : "");
+                        (unsigned long long)t->key, (unsigned long long)t->edge, (unsigned long)t->wake, sleeping ? ", sleeps" : "");
     }
     print_places();
 }

@@ -21,11 +21,17 @@ KIN_BEGIN
 
 #define KIN_BARRIER_MAX 240 /* parties */
 
-/* 2 048 bytes, aligned to 8. */
+/* 4 096 bytes, aligned to 8. */
 struct kin_barrier {
     kin__object kin__o;
     kin_lock kin__guard;
-    uint64_t kin__members[KIN_BARRIER_MAX]; /* who has which index */
+    int64_t kin__timeout;
+    uint64_t kin__culprit; /* why it is broken: who died */
+    uint64_t kin__reason;
+    uint64_t kin__spare[13];
+    struct {
+        uint64_t thread, process;
+    } kin__members[KIN_BARRIER_MAX]; /* who has which index */
 };
 
 typedef struct kin_barrier_options {

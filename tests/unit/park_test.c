@@ -36,10 +36,10 @@ static void time_outs(void **state)
     (void)state;
     assert_true(kin__thread_me() != 0);
     uint64_t key = kin__unique(), before = kin__now_ns();
-    assert_int_equal(kin__park(key, 0, always, NULL, kin__deadline(20)), KIN_ETIMEDOUT);
+    assert_int_equal(kin__park(key, always, NULL, kin__deadline(20)), KIN_ETIMEDOUT);
     assert_true(kin__now_ns() - before >= 20000000u);
-    assert_int_equal(kin__park(key, 0, always, NULL, kin__deadline(0)), KIN_ETIMEDOUT);
-    assert_int_equal(kin__park(key, 0, never, NULL, KIN__NEVER), KIN_OK);
+    assert_int_equal(kin__park(key, always, NULL, kin__deadline(0)), KIN_ETIMEDOUT);
+    assert_int_equal(kin__park(key, never, NULL, KIN__NEVER), KIN_OK);
     assert_false(kin__anybody_sleeps(key));
     assert_int_equal(kin__wake_one(key), 0);
     assert_int_equal(kin__wake_all(key), 0);
@@ -66,7 +66,7 @@ static void wait_for_turn(void *arg)
         return;
     kin__add32(&c->asleep, 1);
     while (not_yet(c)) {
-        if (kin__park(c->key, 0, not_yet, c, kin__deadline(test_ms(20000))) != KIN_OK)
+        if (kin__park(c->key, not_yet, c, kin__deadline(test_ms(20000))) != KIN_OK)
             return;
     }
     kin__add32(&c->seen, c->value == 42);
@@ -135,7 +135,7 @@ static void pass_the_baton(void *arg)
             uint32_t one = 1;
             if (kin__cas32(&b->free, &one, 0))
                 break;
-            if (kin__park(b->key, 0, taken, b, kin__deadline(test_ms(20000))) != KIN_OK) {
+            if (kin__park(b->key, taken, b, kin__deadline(test_ms(20000))) != KIN_OK) {
                 kin__add32(&b->broken, 1);
                 return;
             }
@@ -163,7 +163,7 @@ static void sleep_once(void *arg)
 {
     struct condition *c = arg;
     if (kin__thread_me() != 0)
-        (void)kin__park(c->key, 0, not_yet, c, kin__deadline(test_ms(20000)));
+        (void)kin__park(c->key, not_yet, c, kin__deadline(test_ms(20000)));
     kin__add32(&c->seen, 1);
 }
 

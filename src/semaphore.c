@@ -1,0 +1,268 @@
+/* The semaphore: one word [units:32][0:30][UNDO:1][WAIT:1], so that taking a unit and staying within the bound are one CAS each.
+ *
+ * With undo there is a place for each unit instead: 0 while the unit is there, the name of the process that has it while it is not. Taking
+ * is a CAS on a place that is free or names a dead process, so a unit and its user can never disagree, and nothing needs to be given back for
+ * the dead. A unit that is about to be given together with others is marked, so that either all are given or none.
+ *
+ * Who gives a unit and finds WAIT clears it and wakes; who was woken and takes a unit passes on what is left, and sets WAIT again if others
+ * sleep on. */
+#include "kin/semaphore.h"
+
+#include "error.h"
+#include "fault.h"
+#include "lock.h"
+#include "segment.h"
+
+#define WAIT ((uint64_t)1)
+#define UNDO ((uint64_t)2)
+#define ONE ((uint64_t)1 << 32)
+#define GIVING ((uint64_t)1 << 63) /* in a place */
+
+static bool has_undo(const kin_semaphore *s)
+{
+    return (kin__load64_relaxed(&s->kin__o.word) & UNDO) != 0;
+}
+
+kin_err kin_semaphore_init(kin_semaphore *semaphore, int64_t units, const kin_semaphore_options *options)
+{
+    bool undo = options != NULL && options->undo;
+    int64_t bound = options != NULL ? options->bound : 0;
+    const char *name = options != NULL && options->name != NULL ? options->name : "(unnamed)";
+    if (bound == 0)
+        bound = undo ? units : KIN_SEMAPHORE_MAX;
+    if (units < 0 || bound < 0 || bound > KIN_SEMAPHORE_MAX || units > bound)
+        return kin__fail(KIN_EINVAL, "semaphore '%s': %lld units of at most %lld", name, (long long)units, (long long)bound);
+    if (undo && (units != bound || bound < 1 || bound > KIN_SEMAPHORE_UNDO_MAX))
+        return kin__fail(KIN_EINVAL, "semaphore '%s': with undo it must begin full, with 1 to %d units, not with %lld of %lld", name,
+                         KIN_SEMAPHORE_UNDO_MAX, (long long)units, (long long)bound);
+    kin_err err = kin__object_begin(semaphore, KIN_TYPE_SEMAPHORE, options != NULL ? options->name : NULL);
+    if (err != KIN_OK)
+        return err;
+    semaphore->kin__o.number = (uint32_t)bound;
+    semaphore->kin__o.word = undo ? UNDO : (uint64_t)units * ONE;
+    kin__object_ready(semaphore, KIN_TYPE_SEMAPHORE);
+    return KIN_OK;
+}
+
+kin_err kin_semaphore_create(kin_semaphore **semaphore, int64_t units, const kin_semaphore_options *options)
+{
+    void *p;
+    kin_err err = kin__object_create(semaphore != NULL ? &p : NULL, KIN_TYPE_SEMAPHORE);
+    if (err != KIN_OK)
+        return err;
+    err = kin_semaphore_init(p, units, options);
+    if (err == KIN_OK)
+        *semaphore = p;
+    else
+        kin__segment_release(p);
+    return err;
+}
+
+void kin_semaphore_close(kin_semaphore *semaphore)
+{
+    kin__object_close(semaphore, KIN_TYPE_SEMAPHORE);
+}
+
+/* ---- units with a user ---- */
+
+static bool is_there(uint64_t user)
+{
+    return user == 0 || !kin__process_alive(user & ~GIVING);
+}
+
+static int64_t count_there(const kin_semaphore *s)
+{
+    int64_t n = 0;
+    for (uint32_t i = 0; i < s->kin__o.number && i < KIN_SEMAPHORE_UNDO_MAX; i++)
+        n += is_there(kin__load64(&s->kin__users[i]));
+    return n;
+}
+
+/* Looks from another place on in each process, so that they do not get into each other's way. */
+static bool take_with_undo(kin_semaphore *s)
+{
+    uint32_t bound = s->kin__o.number < KIN_SEMAPHORE_UNDO_MAX ? s->kin__o.number : KIN_SEMAPHORE_UNDO_MAX;
+    for (uint32_t i = 0; i < bound; i++) {
+        uint64_t *place = &s->kin__users[(kin__my.place + i) % bound], user = kin__load64(place);
+        if (is_there(user) && kin__cas64(place, &user, kin__my.id))
+            return true;
+    }
+    return false;
+}
+
+/* Marks `units` of this process's as being given; false, and none is marked, if it has fewer. */
+static bool mark(kin_semaphore *s, uint32_t units)
+{
+    uint32_t marked = 0, bound = s->kin__o.number;
+    for (uint32_t i = 0; i < bound && i < KIN_SEMAPHORE_UNDO_MAX && marked < units; i++) {
+        uint64_t mine = kin__my.id;
+        marked += kin__cas64(&s->kin__users[i], &mine, mine | GIVING);
+    }
+    if (marked == units)
+        return true;
+    for (uint32_t i = 0; i < bound && i < KIN_SEMAPHORE_UNDO_MAX && marked > 0; i++) {
+        uint64_t mine = kin__my.id | GIVING;
+        marked -= kin__cas64(&s->kin__users[i], &mine, kin__my.id);
+    }
+    return false;
+}
+
+static kin_err give_with_undo(kin_semaphore *s, uint32_t units)
+{
+    kin__object *o = &s->kin__o;
+    uint64_t id = o->id;
+    if (units == 1) { /* no need to mark */
+        bool given = false;
+        for (uint32_t i = 0; i < o->number && i < KIN_SEMAPHORE_UNDO_MAX && !given; i++) {
+            uint64_t mine = kin__my.id;
+            given = kin__cas64(&s->kin__users[(kin__my.place + i) % o->number], &mine, 0);
+        }
+        if (!given)
+            return kin__fail(KIN_EPERM, "semaphore '%s': this process has no unit of it", kin__object_name(o));
+    } else {
+        if (units > o->number || !mark(s, units))
+            return kin__fail(KIN_EPERM, "semaphore '%s': this process has not %lu units of it", kin__object_name(o), (unsigned long)units);
+        KIN_CRASH_POINT("semaphore.marked");
+        uint32_t given = 0;
+        for (uint32_t i = 0; i < o->number && i < KIN_SEMAPHORE_UNDO_MAX && given < units; i++) {
+            uint64_t mine = kin__my.id | GIVING;
+            given += kin__cas64(&s->kin__users[i], &mine, 0);
+        }
+    }
+    KIN_CRASH_POINT("semaphore.given.back");
+    if ((kin__load64(&o->word) & WAIT) != 0 && (kin__and64(&o->word, ~WAIT) & WAIT) != 0)
+        kin__wake_some(id, units);
+    return KIN_OK;
+}
+
+/* ---- taking ---- */
+
+/* Takes a unit, leaving WAIT set if `wait`. */
+static bool take(kin_semaphore *s, bool undo, bool wait)
+{
+    if (undo) {
+        if (!take_with_undo(s))
+            return false;
+        if (wait)
+            kin__or64(&s->kin__o.word, WAIT);
+        return true;
+    }
+    uint64_t word = kin__load64(&s->kin__o.word);
+    while (word >= ONE) {
+        if (kin__cas64(&s->kin__o.word, &word, (word - ONE) | (wait ? WAIT : 0)))
+            return true;
+    }
+    return false;
+}
+
+static bool none_there(void *object)
+{
+    kin_semaphore *s = object;
+    if (has_undo(s)) {
+        kin__or64(&s->kin__o.word, WAIT); /* first: who gives a unit after the look must see it */
+        return count_there(s) == 0;
+    }
+    uint64_t word = kin__load64(&s->kin__o.word);
+    do {
+        if (word >= ONE)
+            return false;
+    } while ((word & WAIT) == 0 && !kin__cas64(&s->kin__o.word, &word, word | WAIT));
+    return true;
+}
+
+static int64_t units_there(const kin_semaphore *s)
+{
+    return has_undo(s) ? count_there(s) : (int64_t)(kin__load64(&s->kin__o.word) / ONE);
+}
+
+static kin_err acquire_slow(kin_semaphore *s, bool undo, int64_t timeout_ms)
+{
+    kin__object *o = &s->kin__o;
+    uint64_t deadline = kin__deadline(timeout_ms);
+    if (timeout_ms != KIN_NOWAIT) {
+        for (kin__spin spin = {0}; kin__spin_more(&spin);) {
+            if (take(s, undo, false))
+                return KIN_OK;
+        }
+    }
+    bool slept = false;
+    for (kin_err err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;;) {
+        bool others = slept && kin__anybody_sleeps(o->id);
+        if (take(s, undo, others)) {
+            KIN_CRASH_POINT("semaphore.taken.slowly");
+            if (others && units_there(s) > 0)
+                kin__wake_one(o->id); /* two were given, and the second saw no WAIT */
+            return KIN_OK;
+        }
+        if (err != KIN_OK)
+            return kin__timed_out(o, KIN_TYPE_SEMAPHORE, "no unit", timeout_ms);
+        err = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = none_there, .object = s, .deadline = deadline,
+                                        .kind = KIN_TYPE_SEMAPHORE, .name = o->name});
+        slept = true;
+    }
+}
+
+kin_err kin_semaphore_acquire(kin_semaphore *semaphore, int64_t timeout_ms)
+{
+    if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+        return kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
+    kin__object *o = &semaphore->kin__o;
+    if (timeout_ms < KIN_FOREVER)
+        return kin__wrong_timeout(o, KIN_TYPE_SEMAPHORE, timeout_ms);
+    if (kin__thread_me() == 0)
+        return kin_last_code();
+    bool undo = has_undo(semaphore);
+    if (!take(semaphore, undo, false))
+        return acquire_slow(semaphore, undo, timeout_ms);
+    KIN_CRASH_POINT("semaphore.taken");
+    return KIN_OK;
+}
+
+/* ---- giving ---- */
+
+static kin_err give(kin_semaphore *s, uint32_t units)
+{
+    kin__object *o = &s->kin__o;
+    uint64_t word = kin__load64(&o->word), id = o->id;
+    if ((word & UNDO) != 0)
+        return give_with_undo(s, units);
+    do {
+        if (word / ONE + units > o->number)
+            return kin__fail(KIN_ERANGE, "semaphore '%s': %lu units more than the %lu that are there would be over its bound of %lu",
+                             kin__object_name(o), (unsigned long)units, (unsigned long)(word / ONE), (unsigned long)o->number);
+    } while (!kin__cas64(&o->word, &word, (word + units * ONE) & ~WAIT));
+    KIN_CRASH_POINT("semaphore.given");
+    if ((word & WAIT) != 0)
+        kin__wake_some(id, units);
+    return KIN_OK;
+}
+
+kin_err kin_semaphore_release(kin_semaphore *semaphore)
+{
+    if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+        return kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
+    if (kin__check_init() != KIN_OK)
+        return kin_last_code();
+    return give(semaphore, 1);
+}
+
+kin_err kin_semaphore_release_many(kin_semaphore *semaphore, int64_t units)
+{
+    if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+        return kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
+    if (units < 1)
+        return kin__fail(KIN_EINVAL, "semaphore '%s': %lld units to give", kin__object_name(&semaphore->kin__o), (long long)units);
+    if (units > KIN_SEMAPHORE_MAX)
+        return kin__fail(KIN_ERANGE, "semaphore '%s': %lld units to give", kin__object_name(&semaphore->kin__o), (long long)units);
+    if (kin__check_init() != KIN_OK)
+        return kin_last_code();
+    return give(semaphore, (uint32_t)units);
+}
+
+int64_t kin_semaphore_units(const kin_semaphore *semaphore)
+{
+    if (kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+        return units_there(semaphore);
+    (void)kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
+    return -1;
+}
