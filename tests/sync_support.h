@@ -18,7 +18,7 @@ typedef struct sync_actor {
     int64_t pid, result;
     uint64_t owner; /* the thread, as kin names it */
     char name[48];  /* of the process */
-    char said[2048];
+    char said[4096];
 } sync_actor;
 
 /* Does one call of an actor: a test program's own. What it returns is `error`; it may set `result`. */

@@ -7,13 +7,13 @@
 #include <string.h>
 
 _Static_assert(sizeof(kin_lock) == 64 && sizeof(kin_rlock) == 64 && sizeof(kin_event) == 64 && sizeof(kin_condition) == 64, "as the headers say");
-_Static_assert(sizeof(kin_semaphore) == 512 && sizeof(kin_rwlock) == 512 && sizeof(kin_barrier) == 2048, "as the headers say");
+_Static_assert(sizeof(kin_semaphore) == 512 && sizeof(kin_rwlock) == 512 && sizeof(kin_barrier) == 4096, "as the headers say");
 _Static_assert(_Alignof(kin_lock) == 8 && _Alignof(kin_rlock) == 8 && _Alignof(kin_event) == 8 && _Alignof(kin_condition) == 8, "as the headers say");
 _Static_assert(_Alignof(kin_semaphore) == 8 && _Alignof(kin_rwlock) == 8 && _Alignof(kin_barrier) == 8, "as the headers say");
 _Static_assert(KIN_SEMAPHORE_MAX == 2147483647 && KIN_SEMAPHORE_UNDO_MAX == 56 && KIN_BARRIER_MAX == 240 && KIN_RWLOCK_READERS == 56,
                "as the headers say");
 
-enum { UNITS = 3, LARGEST = 2048, CALLS = 4 };
+enum { UNITS = 3, LARGEST = 4096, CALLS = 4 };
 
 /* One kind of object, so that all can be treated alike. */
 typedef struct kind {
@@ -248,11 +248,9 @@ static void in_a_segment(void **state)
             memset(data, 0xa5, LARGEST + 256);
             check(k->init(data + at, at % 16 == 0 ? "placed" : NULL)); /* over whatever was there */
             use(k, data + at);
-            k->close(data + at); /* it goes with its memory: this does nothing to it, or to the segment */
             for (size_t i = 0; i < LARGEST + 256; i++)
                 assert_true((i >= at && i < at + k->size) || data[i] == 0xa5);
         }
-        assert_non_null(kin_segment_data(segment));
         kin_segment_close(segment);
     }
 }

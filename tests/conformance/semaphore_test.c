@@ -203,21 +203,32 @@ static void without_undo_anybody_may_give(void **state)
 
 /* ---- waiting ---- */
 
+/* How many actors have their unit. */
+static int count_served(void)
+{
+    int count = 0;
+    for (int i = 0; i < ACTORS; i++)
+        count += sync_answered(&shared->actors[i]);
+    return count;
+}
+
 static void as_many_go_on_as_units_are_given(bool thread)
 {
     make(0, 0, false);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < ACTORS; i++)
         sync_ask_asleep(actor(i, thread), ACQUIRE_AND_NOTE, 0, i);
     check(kin_semaphore_release_many(&shared->semaphore, 3));
     assert_true(crash_until_at_least(&shared->ordered, 3));
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK); /* who waited longest */
     assert_int_equal(units(), 0);
-    for (int i = 3; i < 5; i++) {
-        assert_false(sync_answered(&shared->actors[i]));
+    for (int i = 0; i < ACTORS; i++)
+        (void)sync_until_asleep(&shared->actors[i]);
+    assert_int_equal(count_served(), 3);
+    for (uint32_t i = 4; i <= 5; i++) {
         check(kin_semaphore_release(&shared->semaphore));
-        assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK);
+        assert_true(crash_until_at_least(&shared->ordered, i));
     }
+    for (int i = 0; i < ACTORS; i++)
+        assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK);
     assert_int_equal(shared->ordered, 5);
     check_fails(KIN_ETIMEDOUT, kin_semaphore_acquire(&shared->semaphore, KIN_NOWAIT));
     /* More units than wait for them: the rest stays. */
@@ -253,6 +264,28 @@ static void first_come_first_served(void **state)
         check(kin_semaphore_release(&shared->semaphore));
         assert_int_equal(sync_answer(&shared->actors[turns[i]]), KIN_OK);
         assert_int_equal(shared->order[i], i);
+    }
+    sync_dismiss(&crew);
+}
+
+/* Several at once, to those who have waited longest. */
+static void first_come_first_served_with_many(void **state)
+{
+    (void)state;
+    make(0, 0, false);
+    for (int i = 0; i < ACTORS; i++)
+        (void)actor(i, i % 2 != 0);
+    for (int round = 0; round < test_scale(100, 20); round++) {
+        shared->ordered = 0;
+        for (int i = 0; i < ACTORS; i++)
+            sync_ask_asleep(&shared->actors[i], ACQUIRE_AND_NOTE, 0, i);
+        check(kin_semaphore_release_many(&shared->semaphore, 3));
+        assert_true(crash_until_at_least(&shared->ordered, 3));
+        for (int i = 0; i < 3; i++)
+            assert_true(shared->order[i] < 3);
+        check(kin_semaphore_release_many(&shared->semaphore, 2));
+        for (int i = 0; i < ACTORS; i++)
+            assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK);
     }
     sync_dismiss(&crew);
 }
@@ -611,6 +644,7 @@ int main(int argc, char **argv)
         TEST(as_many_go_on_as_units_are_given_over_processes),
         TEST(as_many_go_on_as_units_are_given_over_threads),
         TEST(first_come_first_served),
+        TEST(first_come_first_served_with_many),
         TEST(who_gives_up_takes_nothing_along),
         TEST(conserved_in_a_struct),
         TEST(conserved_in_one_of_its_own),
