@@ -13,7 +13,7 @@ set -u
 . "$root/ci/wine.sh"
 cd "$root" || exit 1
 
-all_stages=(linux-gcc linux-clang-asan-ubsan linux-tsan windows-wine aarch64-qemu consumer format)
+all_stages=(linux-gcc linux-clang-asan-ubsan linux-tsan linux-helgrind windows-wine aarch64-qemu consumer format)
 logs=$root/build/ci
 NOT_HERE=77 # what a stage returns that could not judge anything here, having said why
 
@@ -54,6 +54,12 @@ stage_linux_tsan() {
     local -x TSAN_OPTIONS=die_after_fork=0:second_deadlock_stack=1:$signals
     build linux-tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKIN_SANITIZE=thread \
         -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=10 && run_tests linux-tsan -L '^threads$'
+}
+
+# The same tests, as helgrind sees them.
+stage_linux_helgrind() {
+    build linux-helgrind -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DKIN_HELGRIND=ON -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=20 &&
+        run_tests linux-helgrind -L '^threads$'
 }
 
 stage_windows_wine() {

@@ -5,46 +5,84 @@
 #define KIN_SRC_ATOMIC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+/* Helgrind knows neither atomic words nor what they order; in a build for it each operation says so. */
+#if defined(KIN_HELGRIND)
+#include <valgrind/helgrind.h>
+static inline void kin__shows(const void *p, size_t size)
+{
+    VALGRIND_HG_DISABLE_CHECKING(p, size);
+    ANNOTATE_HAPPENS_BEFORE(p);
+}
+static inline void kin__looks(const void *p, size_t size) { VALGRIND_HG_DISABLE_CHECKING(p, size); }
+static inline void kin__sees(const void *p) { ANNOTATE_HAPPENS_AFTER(p); }
+#else
+#define kin__looks(p, size) ((void)0)
+#define kin__shows(p, size) ((void)0)
+#define kin__sees(p) ((void)0)
+#endif
 
 #if defined(__GNUC__) || defined(__clang__)
 
 #define KIN__ATOMIC(bits)                                                                                              \
     static inline uint##bits##_t kin__load##bits(const uint##bits##_t *p)                                              \
     {                                                                                                                  \
-        return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                                   \
+        kin__looks(p, sizeof *p);                                                                                      \
+        uint##bits##_t v = __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                       \
+        kin__sees(p);                                                                                                  \
+        return v;                                                                                                      \
     }                                                                                                                  \
     static inline uint##bits##_t kin__load##bits##_relaxed(const uint##bits##_t *p)                                    \
     {                                                                                                                  \
+        kin__looks(p, sizeof *p);                                                                                      \
         return __atomic_load_n(p, __ATOMIC_RELAXED);                                                                   \
     }                                                                                                                  \
     static inline void kin__store##bits(uint##bits##_t *p, uint##bits##_t v)                                           \
     {                                                                                                                  \
+        kin__shows(p, sizeof *p);                                                                                      \
         __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                                      \
     }                                                                                                                  \
     static inline void kin__store##bits##_release(uint##bits##_t *p, uint##bits##_t v)                                 \
     {                                                                                                                  \
+        kin__shows(p, sizeof *p);                                                                                      \
         __atomic_store_n(p, v, __ATOMIC_RELEASE);                                                                      \
     }                                                                                                                  \
     static inline uint##bits##_t kin__exchange##bits(uint##bits##_t *p, uint##bits##_t v)                              \
     {                                                                                                                  \
-        return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                            \
+        kin__shows(p, sizeof *p);                                                                                      \
+        uint##bits##_t before = __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                           \
+        kin__sees(p);                                                                                                  \
+        return before;                                                                                                 \
     }                                                                                                                  \
     static inline uint##bits##_t kin__add##bits(uint##bits##_t *p, uint##bits##_t v)                                   \
     {                                                                                                                  \
-        return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                             \
+        kin__shows(p, sizeof *p);                                                                                      \
+        uint##bits##_t before = __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                            \
+        kin__sees(p);                                                                                                  \
+        return before;                                                                                                 \
     }                                                                                                                  \
     static inline uint##bits##_t kin__or##bits(uint##bits##_t *p, uint##bits##_t v)                                    \
     {                                                                                                                  \
-        return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST);                                                              \
+        kin__shows(p, sizeof *p);                                                                                      \
+        uint##bits##_t before = __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST);                                             \
+        kin__sees(p);                                                                                                  \
+        return before;                                                                                                 \
     }                                                                                                                  \
     static inline uint##bits##_t kin__and##bits(uint##bits##_t *p, uint##bits##_t v)                                   \
     {                                                                                                                  \
-        return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST);                                                             \
+        kin__shows(p, sizeof *p);                                                                                      \
+        uint##bits##_t before = __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST);                                            \
+        kin__sees(p);                                                                                                  \
+        return before;                                                                                                 \
     }                                                                                                                  \
     static inline bool kin__cas##bits(uint##bits##_t *p, uint##bits##_t *expected, uint##bits##_t v)                   \
     {                                                                                                                  \
-        return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                 \
+        kin__shows(p, sizeof *p);                                                                                      \
+        bool done = __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);            \
+        kin__sees(p);                                                                                                  \
+        return done;                                                                                                   \
     }
 
 KIN__ATOMIC(32)

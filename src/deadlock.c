@@ -32,6 +32,21 @@ void kin__edges_drop(uint64_t key)
     kin__each_sleeper(drop, &key);
 }
 
+static bool wake_heir(uint32_t place, kin__thread *t, void *arg)
+{
+    uint64_t edge = kin__load64(&t->edge);
+    uint32_t turn = kin__load32(&t->wake), holder = ((uint32_t)edge & 0xffff) - 1;
+    if ((turn & 1) == 0 && edge >> 33 == turn >> 1 && holder < KIN__THREADS &&
+        kin__load64(&kin__my.session->threads[holder].process) == *(const kin__pid *)arg)
+        kin__wake_place(place, turn);
+    return true;
+}
+
+void kin__wake_heirs(kin__pid process)
+{
+    kin__each_sleeper(wake_heir, &process);
+}
+
 /* Points a sleeper at this thread if that holds what it waits for. */
 static bool point(uint32_t place, kin__thread *t, void *arg)
 {
@@ -142,7 +157,7 @@ static kin_err report(const member *members, uint32_t count, uint32_t first)
             memcpy(name + part * 8, &bytes, 8);
         }
         const char *kind = kin__type_name((kin_type)kin__load32(&t->kind));
-        int n = snprintf(text + used, sizeof text - used, "%s%s waits for the %s '%s'", i == 0 ? "" : ", held by ", who,
+        int n = snprintf(text + used, sizeof text - used, "%s%s%s waits for the %s '%s'", i == 0 ? "" : ", held by ", who, i == 0 ? "" : ", which",
                          strncmp(kind, "kin_", 4) == 0 ? kind + 4 : kind, name[0] != 0 ? name : "(unnamed)");
         used += n > 0 ? (size_t)n : 0;
     }

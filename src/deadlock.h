@@ -27,6 +27,9 @@ static inline uint64_t kin__edge_to_be(uint32_t turn, uint64_t holder)
 /* In kin__park_on, about to sleep in this turn on what `holder` has: KIN_EDEADLK, with a sentence naming everything, if this thread is to be told. */
 kin_err kin__deadlock(uint32_t turn, uint64_t holder);
 
+/* Wakes those who wait for what a process that has just ended held, before all others. */
+void kin__wake_heirs(kin__pid process);
+
 /* This thread, awake, holds what a sleeper waits for no more. */
 void kin__edge_drop(kin__thread *t);
 /* The same for all who sleep on `key`. */

@@ -4,6 +4,7 @@
  * whoever notices an end looks for orphans, processes whose keeper is dead, and watches them too. So of the living every one is watched by
  * another, whatever died before, and no death goes unseen by those who sleep. All steps may be done twice, by several at once, or by a
  * second after the first died in the middle. Time is never evidence of death: a stopped process is alive. */
+#include "deadlock.h"
 #include "error.h"
 #include "fault.h"
 #include "park.h"
@@ -246,6 +247,7 @@ static void bury(uint32_t place, uint64_t dying)
     kin__pid id = kin__pid_of(place, generation);
     KIN_CRASH_POINT("death.dying");
     remember_fallen(place, dying);
+    kin__wake_heirs(id);
     kin__threads_sweep(id);
     settle_children(id);
     KIN_CRASH_POINT("death.swept");

@@ -1,5 +1,5 @@
 /* The event: one word [times it was set:62][WAIT:1][SET:1]. A waiter remembers how often it had been set when it came, so that an
- * event that is set and cleared again before the waiter runs is not missed. Setting touches nothing but the word when nobody sleeps, takes no lock and
+ * event that is set and cleared again before the waiter runs is not missed. Nobody sets WAIT while it is SET. Setting touches nothing but the word when nobody sleeps, takes no lock and
  * allocates nothing, so it is fit for a signal handler. */
 #include "kin/event.h"
 
@@ -40,14 +40,19 @@ kin_err kin_event_set(kin_event *event)
 {
     if (!kin__is_object(event, KIN_TYPE_EVENT))
         return kin__no_object(event, KIN_TYPE_EVENT);
-    uint64_t word = kin__load64(&event->kin__o.word), id = event->kin__o.id;
+    uint64_t *at = &event->kin__o.word, word = kin__load64(at), after, id = event->kin__o.id;
     do {
-        if ((word & SET) != 0)
-            return KIN_OK; /* whoever set it wakes */
-    } while (!kin__cas64(&event->kin__o.word, &word, ((word + ONCE) | SET) & ~WAIT));
+        if ((word & (SET | WAIT)) == SET)
+            return KIN_OK;
+        after = (word & SET) != 0 ? word : (word + ONCE) | SET;
+    } while (after != word && !kin__cas64(at, &word, after));
     KIN_CRASH_POINT("event.set");
-    if ((word & WAIT) != 0)
-        kin__wake_all(id);
+    if ((after & WAIT) == 0)
+        return KIN_OK;
+    /* WAIT stays until all are woken: if who set it is stopped before, the next to set it wakes them. */
+    kin__wake_all(id);
+    KIN_CRASH_POINT("event.woken");
+    (void)kin__cas64(at, &after, after & ~WAIT);
     return KIN_OK;
 }
 

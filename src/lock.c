@@ -38,7 +38,7 @@ static kin_err taken_over(const kin__object *o, kin_type kind, uint64_t from)
 kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64_t timeout_ms, bool stays)
 {
     uint64_t deadline = kin__deadline(timeout_ms);
-    kin__spin spin = {0};
+    kin__spin spin = {.apart = 1};
     bool spinning = timeout_ms != KIN_NOWAIT, slept = false;
     kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; /* how it ends if the next look finds no free lock */
     for (;;) {
@@ -77,13 +77,14 @@ kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64
     }
 }
 
-void kin__lock_release_slow(uint64_t id, bool wake)
+kin_err kin__lock_release_slow(uint64_t id, bool wake)
 {
     KIN_CRASH_POINT("lock.released");
     if (wake)
         kin__wake_one(id);
     else
         kin__edges_drop(id);
+    return KIN_OK;
 }
 
 kin_err kin_lock_init(kin_lock *lock, const kin_lock_options *options)
@@ -109,7 +110,8 @@ void kin_lock_close(kin_lock *lock)
     kin__object_close(lock, KIN_TYPE_LOCK);
 }
 
-kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
+/* All but the common case; apart from it, so that the common one needs no room for it. */
+static KIN__NOINLINE kin_err acquire_any(kin_lock *lock, int64_t timeout_ms)
 {
     if (!kin__is_object(lock, KIN_TYPE_LOCK))
         return kin__no_object(lock, KIN_TYPE_LOCK);
@@ -123,15 +125,36 @@ kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
     return err;
 }
 
-kin_err kin_lock_release(kin_lock *lock)
+kin_err kin_lock_acquire(kin_lock *lock, int64_t timeout_ms)
+{
+    uint64_t free_word = 0, me = kin__me;
+    if (!kin__is_object(lock, KIN_TYPE_LOCK) || timeout_ms < KIN_FOREVER || me == 0 || !kin__cas64(&lock->kin__o.word, &free_word, me))
+        return acquire_any(lock, timeout_ms);
+    KIN_CRASH_POINT("lock.acquired");
+    kin__hold(lock->kin__o.id);
+    return KIN_OK;
+}
+
+static KIN__NOINLINE kin_err release_any(kin_lock *lock)
 {
     if (!kin__is_object(lock, KIN_TYPE_LOCK))
         return kin__no_object(lock, KIN_TYPE_LOCK);
     if (!kin__lock_held(&lock->kin__o))
         return kin__fail(KIN_EPERM, "lock '%s': this thread does not hold it", kin__object_name(&lock->kin__o));
+    return kin__lock_release(&lock->kin__o);
+}
+
+kin_err kin_lock_release(kin_lock *lock)
+{
+    kin__holds *held = &kin__held;
+    uint32_t n = held->count;
+    if (!kin__is_object(lock, KIN_TYPE_LOCK) || (kin__load64_relaxed(&lock->kin__o.word) & ~KIN__WAIT) != held->me || n == 0 ||
+        held->ids[n - 1] != lock->kin__o.id || held->any_pointed)
+        return release_any(lock);
+    uint64_t id = lock->kin__o.id; /* once released, the next owner may give the memory up */
+    held->count = n - 1;
     KIN_CRASH_POINT("lock.releasing");
-    kin__lock_release(&lock->kin__o);
-    return KIN_OK;
+    return (kin__exchange64(&lock->kin__o.word, 0) & KIN__WAIT) == 0 ? KIN_OK : kin__lock_release_slow(id, true);
 }
 
 bool kin_lock_held(const kin_lock *lock)

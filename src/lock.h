@@ -29,15 +29,16 @@ static inline bool kin__lock_held(const kin__object *o)
     return (kin__load64_relaxed(&o->word) & ~KIN__WAIT) == kin__me && kin__me != 0;
 }
 
-/* Releases what the caller holds. */
-void kin__lock_release_slow(uint64_t id, bool wake);
-static inline void kin__lock_release(kin__object *o)
+/* Releases what the caller holds: KIN_OK. */
+kin_err kin__lock_release_slow(uint64_t id, bool wake);
+static inline kin_err kin__lock_release(kin__object *o)
 {
     uint64_t id = o->id; /* once released, the next owner may give the memory up */
     bool pointed = kin__unhold(id);
     uint64_t word = kin__exchange64(&o->word, 0);
-    if (pointed || (word & KIN__WAIT) != 0)
-        kin__lock_release_slow(id, (word & KIN__WAIT) != 0);
+    if (((word & KIN__WAIT) | pointed) != 0)
+        return kin__lock_release_slow(id, (word & KIN__WAIT) != 0);
+    return KIN_OK;
 }
 
 #endif

@@ -33,6 +33,12 @@
 #define OS_THREAD_LOCAL _Thread_local
 #endif
 
+#if defined(_MSC_VER) && !defined(__clang__)
+#define KIN__NOINLINE __declspec(noinline)
+#else
+#define KIN__NOINLINE __attribute__((noinline))
+#endif
+
 /* A descriptor on POSIX, a HANDLE on Windows. */
 typedef intptr_t os_handle;
 #define OS_NO_HANDLE ((os_handle)-1)

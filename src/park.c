@@ -286,11 +286,20 @@ bool kin__spin_more(kin__spin *spin)
         spin->until = kin__now_ns() + budget;
     }
     spin->turns++;
+    if (spin->apart != 0) { /* each look takes the line away from those who use it */
+        for (uint32_t i = 0; i < spin->apart; i++)
+            kin__relax();
+        if (spin->apart < KIN__APART_MAX)
+            spin->apart *= 2;
+        if (spin->turns % 32 == 0)
+            os_yield(); /* the holder may be waiting for this very CPU */
+        return kin__now_ns() < spin->until;
+    }
     if (spin->turns % 32 != 0) {
         kin__relax();
         return true;
     }
     if (spin->turns % 256 == 0)
-        os_yield(); /* the holder may be waiting for this very CPU */
+        os_yield();
     return kin__now_ns() < spin->until;
 }

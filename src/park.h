@@ -59,7 +59,11 @@ void kin__wake_everybody(void);
 typedef struct kin__spin {
     uint64_t until;
     uint32_t turns;
+    uint32_t apart; /* how many pauses lie between two looks, doubled with each: 1 at first for what many fight for; 0: as few as can be */
 } kin__spin;
+#ifndef KIN__APART_MAX
+#define KIN__APART_MAX 64u
+#endif
 bool kin__spin_more(kin__spin *spin);
 
 #endif

@@ -8,7 +8,6 @@
 
 #include <string.h>
 
-OS_THREAD_LOCAL uint64_t kin__me;
 OS_THREAD_LOCAL kin__holds kin__held;
 
 static uint32_t process_half(kin__pid process)

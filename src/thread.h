@@ -5,20 +5,19 @@
 
 #include "session.h"
 
-/* The calling thread's owner word; 0 until it has a place in the thread table. */
-extern OS_THREAD_LOCAL uint64_t kin__me;
-
-/* What the calling thread holds: the ids of locks, the last taken last. Whoever goes to sleep must be able to say so (deadlock.h), and
+/* Who the calling thread is, and what it holds: the ids of locks, the last taken last. Whoever goes to sleep must be able to say so (deadlock.h), and
  * whoever ends while holding must wake those who wait. */
 #define KIN__HOLDS 128u
 typedef struct kin__holds {
-    uint32_t count;
+    uint64_t me;       /* the owner word; 0 until the thread has a place in the thread table */
+    uint32_t count;    /* of ids                                                             */
     uint32_t unlisted; /* held beside those in `ids`: beyond KIN__HOLDS, and what has no single owner */
-    bool any_pointed;
+    uint32_t any_pointed;
     uint64_t pointed[KIN__HOLDS / 64]; /* a bit for each id: sleepers were told that it is held by this thread */
     uint64_t ids[KIN__HOLDS];
 } kin__holds;
 extern OS_THREAD_LOCAL kin__holds kin__held;
+#define kin__me kin__held.me
 
 static inline void kin__hold(uint64_t id)
 {

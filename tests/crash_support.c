@@ -5,6 +5,7 @@
 #include "session.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <uv.h>
 
 #define UNTIL_MS 20000
@@ -69,6 +70,42 @@ bool crash_until_sleepers(const kin_lock *lock, int count)
 bool crash_until_sleeping(const kin_lock *lock)
 {
     return crash_until_sleepers(lock, 1);
+}
+
+typedef struct file_waiters {
+    unsigned long long inode;
+    int count;
+} file_waiters;
+
+/* A line of /proc/locks of one who waits: "1: -> FLOCK  ADVISORY  WRITE 31387 fe:00:10952782 0 EOF". */
+static bool enough_wait_for_file(void *arg)
+{
+    const file_waiters *wanted = arg;
+    char line[256], inode[32];
+    int count = 0;
+    FILE *f = fopen("/proc/locks", "r");
+    if (f == NULL)
+        return false;
+    (void)snprintf(inode, sizeof inode, ":%llu ", wanted->inode);
+    while (fgets(line, sizeof line, f) != NULL)
+        count += strstr(line, "-> FLOCK") != NULL && strstr(line, inode) != NULL;
+    (void)fclose(f);
+    return count >= wanted->count;
+}
+
+bool crash_until_file_waiters(const char *path, int count)
+{
+    uv_fs_t request;
+    bool found = uv_fs_stat(NULL, &request, path, NULL) == 0;
+    file_waiters wanted = {found ? (unsigned long long)request.statbuf.st_ino : 0, count};
+    uv_fs_req_cleanup(&request);
+    FILE *f = test_on_windows() ? NULL : fopen("/proc/locks", "r");
+    if (f == NULL) {
+        crash_spin_us(20000);
+        return found;
+    }
+    (void)fclose(f);
+    return found && crash_until(enough_wait_for_file, &wanted);
 }
 
 uint32_t crash_seed(void)

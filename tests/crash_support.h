@@ -14,6 +14,8 @@ bool crash_until_sleeping(const kin_lock *lock);
 /* How many threads sleep on it. */
 int crash_sleepers(const kin_lock *lock);
 bool crash_until_sleepers(const kin_lock *lock, int count);
+/* Until so many threads of anybody sleep in the system for the lock on the file; where the system does not tell, a moment later. */
+bool crash_until_file_waiters(const char *path, int count);
 
 /* KIN_TEST_SEED, or a new one; printed, so that a failure can be repeated. */
 uint32_t crash_seed(void);

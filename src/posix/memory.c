@@ -57,12 +57,20 @@ static int reserve(int fd, size_t bytes)
     return err == 0 ? 0 : -1;
 }
 
+static int make_memfd(void)
+{
+    int fd = memfd_create("kin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 && errno == EMFILE && kin__more_descriptors(1))
+        fd = memfd_create("kin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return kin__above_streams(fd);
+}
+
 kin_err os_memory_create(size_t size, os_handle *handle)
 {
     size_t bytes = round_to_pages(size);
     if (bytes == 0 || bytes > (size_t)INT64_MAX)
         return kin__fail(KIN_ENOMEM, "%zu bytes of shared memory are more than can be addressed", size);
-    int fd = TRY("memfd_create", -1, EMFILE, kin__above_streams(memfd_create("kin", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
+    int fd = TRY("memfd_create", -1, EMFILE, make_memfd());
     if (fd < 0)
         return kin__fail_errno("memfd_create", "cannot create %zu bytes of shared memory", size);
     if (TRY("posix_fallocate", -1, ENOSPC, reserve(fd, bytes)) != 0) {

@@ -28,6 +28,10 @@ int kin__above_streams(int fd);
 /* socketpair for whole messages, likewise. */
 int kin__socket_pair(int ends[2]);
 
+/* Raises the soft limit of open descriptors by at least `more`, and to twice what it was, within the hard limit. That is what the soft limit is for:
+ * it protects programs that use select(), and those do not have that many objects. False if it is as high as it may be. */
+bool kin__more_descriptors(uint64_t more);
+
 /* pidfd_open, which the C library has no function for before glibc 2.36. */
 int kin__pidfd_open(int64_t pid);
 

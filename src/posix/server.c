@@ -163,6 +163,8 @@ static bool receive_handles(const kin__request *r, int relay, const int *first, 
     in->handles = is_few ? few : r->handle_count > 1u << 24 ? NULL : calloc(r->handle_count + KIN__FDS_PER_MESSAGE + 8, sizeof *in->handles);
     if (in->handles == NULL)
         return refuse(r, KIN_ENOMEM, "the child has no memory for its handles");
+    if (r->handle_count > 256)
+        (void)kin__more_descriptors(r->handle_count); /* before they come: those that find no room are lost */
     memcpy(in->handles, first, first_count * sizeof *first);
     in->handle_count = first_count;
     while (in->handle_count < r->handle_count) {

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,6 +70,16 @@ int kin__above_streams(int fd)
     (void)close(fd);
     errno = number;
     return copy;
+}
+
+bool kin__more_descriptors(uint64_t more)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
+        return false;
+    rlim_t wanted = limit.rlim_cur + (more > limit.rlim_cur ? more : limit.rlim_cur);
+    limit.rlim_cur = wanted < limit.rlim_cur || wanted > limit.rlim_max ? limit.rlim_max : wanted;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
 int kin__socket_pair(int ends[2])

@@ -22,6 +22,34 @@ int target(kin_args *args)
     return kin_unpack(args, &value, &times, &name, kin_struct_out(c), &ratio, &flag, &bytes, &file);
 }
 
+bool is_ready(void *arg)
+{
+    return arg != nullptr;
+}
+
+kin_err synchronise(kin_lock *lock, kin_rlock *rlock, kin_condition *condition, kin_semaphore *semaphore, kin_event *event,
+                    kin_barrier *barrier, kin_rwlock *rwlock, kin_process **process)
+{
+    kin_err err = kin_condition_wait(condition, lock, 1);
+    err |= kin_condition_wait(condition, rlock, 1);
+    err |= kin_condition_wait_for(condition, rlock, is_ready, nullptr, KIN_NOWAIT);
+    err |= kin_condition_notify(condition, lock, 1) | kin_condition_notify_all(condition, rlock);
+    err |= kin_process_start(process, target, KIN_ARGS(lock, rlock, condition, semaphore, event, barrier, rwlock), nullptr);
+    return err;
+}
+
+int synchronised(kin_args *args)
+{
+    kin_lock *lock;
+    kin_rlock *rlock;
+    kin_condition *condition;
+    kin_semaphore *semaphore;
+    kin_event *event;
+    kin_barrier *barrier;
+    kin_rwlock *rwlock;
+    return kin_unpack(args, &lock, &rlock, &condition, &semaphore, &event, &barrier, &rwlock);
+}
+
 kin_err start(kin_process **process, kin_value *value, FILE *file)
 {
     config c{3, 0.5};

@@ -75,6 +75,19 @@ static kin_err work_lock(void)
     return err;
 }
 
+static kin_err work_filelock(void)
+{
+    kin_filelock *l;
+    kin_err err = kin_filelock_open(&l, test_file("fault_filelock"));
+    if (err != KIN_OK)
+        return err;
+    err = kin_filelock_acquire(l, KIN_FOREVER);
+    if (err == KIN_OK && (err = kin_filelock_release(l)) == KIN_OK)
+        err = kin_filelock_acquire(l, 10000);
+    kin_filelock_close(l);
+    return err;
+}
+
 static kin_err finish(kin_process *p, int code)
 {
     int found = -1;
@@ -332,6 +345,7 @@ static int teardown(void **state)
     kin_segment_close(segment);
     (void)fclose(file);
     (void)remove("fault_test.tmp");
+    (void)remove(test_file("fault_filelock"));
     return 0;
 }
 
@@ -348,6 +362,7 @@ int main(int argc, char **argv)
         {"value", work_value, false},
         {"array", work_array, false},
         {"lock", work_lock, false},
+        {"file lock", work_filelock, false},
         {"start", work_start, false},
         {"start with FILE and objects", work_start_with_all, false},
         {"start with much", work_start_with_much, false},
@@ -364,7 +379,7 @@ int main(int argc, char **argv)
     struct CMUnitTest tests[RUNS + 1] = {cmocka_unit_test(kin_init_fails_and_then_works)};
     size_t count = crash_server() != 0 ? RUNS : RUNS - 1;
     if (test_on_windows()) {
-        count = 6; /* each of the others starts a process for each of a hundred calls and more, in a tenth of a second under Wine */
+        count = 7; /* each of the others starts a process for each of a hundred calls and more, in a tenth of a second under Wine */
         (void)printf("not run on Windows: what comes after '%s'\n", runs[count - 1].name);
     }
     for (size_t i = 0; i < count; i++)
