@@ -58,8 +58,13 @@ static sync_member *enlist(sync_crew *crew, sync_actor *actor)
 
 void sync_enlist_process(sync_crew *crew, sync_actor *actor, kin_target target, kin_pack args)
 {
+    sync_enlist_process_named(crew, actor, target, args, NULL);
+}
+
+void sync_enlist_process_named(sync_crew *crew, sync_actor *actor, kin_target target, kin_pack args, const char *name)
+{
     sync_member *member = enlist(crew, actor);
-    member->process = test_start(target, args);
+    member->process = test_start_with(target, args, (kin_process_options){.name = name});
     crew->count++;
     assert_int_equal(sync_answer(actor), KIN_OK);
 }

@@ -43,6 +43,7 @@ typedef struct sync_crew {
 
 /* Adds an actor whose part is `actor`: a process that runs `target` with `args` and calls sync_act there; or a thread. Ready when this returns. */
 void sync_enlist_process(sync_crew *crew, sync_actor *actor, kin_target target, kin_pack args);
+void sync_enlist_process_named(sync_crew *crew, sync_actor *actor, kin_target target, kin_pack args, const char *name);
 void sync_enlist_thread(sync_crew *crew, sync_actor *actor, sync_perform perform, void *shared);
 /* Has all end, asserting that they do. */
 void sync_dismiss(sync_crew *crew);
