@@ -1,6 +1,6 @@
 /* What every benchmark program here shares, kin's and its peers': the clock, the result line, the ballast and the work.
  *
- * Each program measures one subject and prints one line, "group subject parameter value unit"; run.sh collects them.
+ * Each program measures one subject and prints a line, "group subject parameter value unit", or a few; run.sh collects them.
  * Header only, and included first by every program, so that all subjects run the same code under the same flags. */
 #ifndef BENCH_H
 #define BENCH_H
@@ -19,8 +19,10 @@
 
 #if defined(_MSC_VER)
 #define BENCH_NOINLINE __declspec(noinline)
+#define BENCH_INLINE static __forceinline
 #else
 #define BENCH_NOINLINE __attribute__((noinline))
+#define BENCH_INLINE static inline __attribute__((always_inline))
 #endif
 
 /* Results go here, so that no compiler can leave the work out. */
@@ -74,6 +76,31 @@ static inline void bench_ballast(uint64_t megabytes)
 #endif
     for (size_t i = 0; i < size; i += page)
         *(volatile char *)(p + i) = 1;
+}
+
+/* One operation on an object that is measured; 0 if it succeeded. Loops that take some are always inlined into a place that
+ * names them, so no subject pays for a call through a pointer, and all run the same loop. */
+typedef int bench_call(void *object);
+
+/* Nanoseconds for `n` times take and give. */
+BENCH_INLINE uint64_t bench_pairs(void *object, bench_call *take, bench_call *give, uint64_t n)
+{
+    unsigned bad = 0;
+    uint64_t began = bench_now();
+    for (uint64_t i = 0; i < n; i++) {
+        bad |= (unsigned)take(object);
+        bad |= (unsigned)give(object);
+    }
+    uint64_t took = bench_now() - began;
+    bench_check(bad == 0, "an operation of a pair");
+    return took;
+}
+
+/* The same per pair, after a warm-up of a tenth. */
+BENCH_INLINE double bench_pair_ns(void *object, bench_call *take, bench_call *give, uint64_t n)
+{
+    bench_pairs(object, take, give, n / 10 + 1);
+    return (double)bench_pairs(object, take, give, n) / (double)n;
 }
 
 /* A start+join loop ends after this many iterations or, where one takes long, after this time. */

@@ -8,34 +8,136 @@ gave is beside them. The goals are in GOALS; nothing else here knows a figure.
 import os
 import statistics
 import sys
+from typing import Callable, NamedTuple, Optional, Union
 
-# text, (group, parameter, subject) above the line, the same below it, "<=" or ">=", the goal
+
+class Quantity(NamedTuple):
+    """Something that was measured, or is computed from what was: `of(data)` gives the value over all rounds and, by round,
+    each single one, or None where a part of it is missing."""
+    groups: frozenset
+    of: Callable
+
+
+class Goal(NamedTuple):
+    text: str
+    above: Quantity
+    below: Optional[Quantity]  # the goal is for above / below, or without it for what is above alone
+    sign: str                  # "<=" or ">="
+    goal: Union[float, str]    # a number, or the name of one that run.sh has said
+    unit: str = ""
+    either: str = ""           # of the goals with the same word here, one is enough
+
+
+def one(group, parameter, subject, over_rounds=statistics.median):
+    """The median of a subject; or its max or min, where one bad round is enough to fail."""
+    def of(data):
+        values = find(data, group, parameter, subject)
+        return (over_rounds(values.values()), values) if values else None
+    return Quantity(frozenset([group]), of)
+
+
+def combined(function, parts):
+    """function(list of the parts' values), overall and for each round that all parts took part in."""
+    def of(data):
+        found = [part.of(data) for part in parts]
+        if None in found:
+            return None
+        rounds = set.intersection(*(set(values) for _, values in found))
+        return (function([value for value, _ in found]),
+                {r: function([values[r] for _, values in found]) for r in sorted(rounds)})
+    return Quantity(frozenset().union(*(part.groups for part in parts)), of)
+
+
+def total(*terms):
+    """The sum of terms, each a (factor, quantity)."""
+    factors = [factor for factor, _ in terms]
+    return combined(lambda values: sum(f * v for f, v in zip(factors, values)), [part for _, part in terms])
+
+
+def largest(*parts):
+    return combined(max, parts)
+
+
+def better(*parts):
+    """Of some quantities the one with the smallest value overall."""
+    def of(data):
+        found = [part.of(data) for part in parts]
+        return None if None in found else min(found, key=lambda value: value[0])
+    return Quantity(frozenset().union(*(part.groups for part in parts)), of)
+
+
+def median(group, parameter, subject):
+    return one(group, parameter, subject)
+
+
+def worst(group, parameter, subject):
+    return one(group, parameter, subject, max)
+
+
 GOALS = [
-    ("start+join, small parent: time / fork+_exit+wait",
-     ("start", "0MB", "kin-fork"), ("start", "0MB", "fork"), "<=", 1.5),
-    ("start+join, small parent: times as fast as posix_spawn",
-     ("start", "0MB", "posix_spawn"), ("start", "0MB", "kin-fork"), ">=", 3.0),
-    ("start+join, 4 GB parent: time / its own with a small parent",
-     ("start", "4000MB", "kin-fork"), ("start", "0MB", "kin-fork"), "<=", 1.2),
-    ("lock+unlock, uncontended: time / robust pthread mutex",
-     ("lock", "pair", "kin"), ("lock", "pair", "robust"), "<=", 0.7),
-    ("map, trivial task, default chunk: times as many tasks/s as Python's Pool",
-     ("map", "default", "python"), ("map", "default", "kin"), ">=", 20.0),
-    ("map, trivial task, default chunk: time per item / libgomp dynamic,1",
-     ("map", "default", "kin"), ("map", "default", "libgomp"), "<=", 1.5),
-    ("map, trivial task, chunk 1: times as many tasks/s as Python's Pool, chunksize 1",
-     ("map", "chunk1", "python"), ("map", "chunk1", "kin"), ">=", 100.0),
-    ("map, 100 µs task, 2 workers: times as fast as one process (or the next line)",
-     ("map", "100us", "one"), ("map", "100us", "kin"), ">=", 1.9),
-    ("map, 100 µs task, 2 workers: share of what two independent processes reach (or the line before)",
-     ("map", "100us", "two"), ("map", "100us", "kin"), ">=", 0.95),
+    Goal("start+join, small parent: time / fork+_exit+wait",
+         median("start", "0MB", "kin-fork"), median("start", "0MB", "fork"), "<=", 1.5),
+    Goal("start+join, small parent: times as fast as posix_spawn",
+         median("start", "0MB", "posix_spawn"), median("start", "0MB", "kin-fork"), ">=", 3.0),
+    Goal("start+join, 4 GB parent: time / its own with a small parent",
+         median("start", "4000MB", "kin-fork"), median("start", "0MB", "kin-fork"), "<=", 1.2),
+    Goal("lock+unlock, uncontended: time / pthread mutex",
+         median("lock", "pair", "kin"), median("lock", "pair", "normal"), "<=", 1.05),
+    Goal("lock+unlock, uncontended: time / robust pthread mutex",
+         median("lock", "pair", "kin"), median("lock", "pair", "robust"), "<=", 0.7),
+    Goal("semaphore taken and given, uncontended: time / POSIX semaphore",
+         median("lock", "pair", "kin-semaphore"), median("lock", "pair", "semaphore"), "<=", 0.8),
+    Goal("lock, 2 processes contend: times as many pairs/s as adaptive pthread mutex",
+         median("contended", "2-processes", "adaptive"), median("contended", "2-processes", "kin"), ">=", 1.0),
+    Goal("lock, 2 processes contend: times as many pairs/s as robust pthread mutex",
+         median("contended", "2-processes", "robust"), median("contended", "2-processes", "kin"), ">=", 2.0),
+    Goal("lock, 4 processes contend: times as many pairs/s as pthread mutex",
+         median("contended", "4-processes", "normal"), median("contended", "4-processes", "kin"), ">=", 0.8),
+    Goal("event set, nobody waits (the slower of: it was cleared, it was set)",
+         largest(median("event", "set", "kin"), median("event", "again", "kin")), None, "<=", 15, "ns"),
+    Goal("event set and cleared, nobody waits: system calls (worst round)",
+         worst("event", "system-calls", "kin"), None, "<=", 0),
+    Goal("round trip, parked, 2 CPUs: time of the better of condition and semaphore / raw futex",
+         better(median("roundtrip", "2cpu-parked", "kin-condition"), median("roundtrip", "2cpu-parked", "kin-semaphore")),
+         median("roundtrip", "2cpu-parked", "futex"), "<=", 1.1),
+    Goal("lock of a dead owner handed over: p50 / (p50 of a pidfd + one wake-up: half a round trip by raw futex)",
+         median("death", "p50", "kin"),
+         total((1, median("death", "p50", "pidfd")), (0.5, median("roundtrip", "2cpu-parked", "futex"))), "<=", 1.0),
+    Goal("lock of a dead owner handed over: p99 (worst round)",
+         total((1e-3, worst("death", "p99", "kin"))), None, "<=", 20, "ms"),
+    Goal("deadlock found, AB-BA and ring of 20: longest (worst round)",
+         largest(worst("deadlock", "2-max", "kin"), worst("deadlock", "20-max", "kin")), None, "<=", 20, "ms"),
+    Goal("deadlock: false alarms (worst round)", worst("deadlock", "false-alarms", "kin"), None, "<=", 0),
+    Goal("blocked waiter: wake-ups", worst("idle", "wake-ups", "kin"), None, "<=", 0),
+    Goal("many locks at once: created, taken and released", one("many", "worked", "kin", min), None, ">=", "locks"),
+    Goal("many locks at once: passed to a child, taken and released there",
+         one("many", "passed", "kin", min), None, ">=", "passed"),
+    Goal("map, trivial task, default chunk: times as many tasks/s as Python's Pool",
+         median("map", "default", "python"), median("map", "default", "kin"), ">=", 20.0),
+    Goal("map, trivial task, default chunk: time per item / libgomp dynamic,1",
+         median("map", "default", "kin"), median("map", "default", "libgomp"), "<=", 1.5),
+    Goal("map, trivial task, chunk 1: times as many tasks/s as Python's Pool, chunksize 1",
+         median("map", "chunk1", "python"), median("map", "chunk1", "kin"), ">=", 100.0),
+    Goal("map, 100 µs task, 2 workers: times as fast as one process (or the next line)",
+         median("map", "100us", "one"), median("map", "100us", "kin"), ">=", 1.9, either="100us"),
+    Goal("map, 100 µs task, 2 workers: share of what two independent processes reach (or the line before)",
+         median("map", "100us", "two"), median("map", "100us", "kin"), ">=", 0.95, either="100us"),
 ]
-# These two are one goal: either is enough.
-EITHER = (7, 8)
+
+# The groups of lines that run.sh makes when it is asked for one; others make lines of their own name.
+MADE_BY = {"sync": ("contended", "event", "roundtrip", "barrier", "death", "deadlock", "idle", "many")}
 
 TITLES = {
     "start": "start: one process started and joined",
-    "lock": "lock: one uncontended lock and unlock, in shared memory",
+    "lock": "lock: taken and released in shared memory, nobody else wants it",
+    "contended": "contended: one lock, taken and released by several processes without a pause",
+    "event": "event: set, and nobody waits",
+    "roundtrip": "roundtrip: two processes wake each other in turn",
+    "barrier": "barrier: one round",
+    "death": "death: from the kill of a lock's owner until a process that waited has the lock",
+    "deadlock": "deadlock: from the call that closes a cycle until one of it is told",
+    "idle": "idle: a process that waits for a lock",
+    "many": "many: many locks at once",
     "map": "map: time per item with 2 workers",
     "crunch": "crunch: a whole program, wall time",
 }
@@ -44,27 +146,66 @@ PARAMETERS = {
     "chunk1": "trivial, chunk 1",
     "100us": "100 µs task",
     "pair": "",
+    "2-processes": "2 processes", "4-processes": "4 processes",
+    "2-least": "2 processes, the least share", "4-least": "4 processes, the least share",
+    "set": "set a cleared one", "again": "set one that is set", "set-clear": "set and clear",
+    "system-calls": "set and clear, system calls",
+    "2cpu-parked": "2 CPUs, parked", "2cpu-free": "2 CPUs, free", "1cpu-parked": "1 CPU, parked", "1cpu-free": "1 CPU, free",
+    "2-p50": "AB-BA, p50", "2-max": "AB-BA, longest", "20-p50": "ring of 20, p50", "20-max": "ring of 20, longest",
+    "false-alarms": "false alarms", "wake-ups": "wake-ups", "take-release": "take and release all", "pass": "pass to a child",
+    "worked": "worked", "passed": "passed to a child",
     "program": "whole program",
     "pool": "the pool alone",
 }
 # What the others of a group are compared with.
-REFERENCE = {"start": "kin-fork", "lock": "kin", "map": "kin", "crunch": "workers-2"}
+REFERENCE = {"start": "kin-fork", "roundtrip": "futex", "crunch": "workers-2"}  # kin in the others
 NAMES = {
     "kin": "kin", "kin-fork": "kin, fork server", "kin-spawn": "kin, spawn", "fork": "fork + _exit + waitpid",
     "posix_spawn": "posix_spawn (static program) + waitpid", "python-fork": "Python Process, fork",
     "python-forkserver": "Python Process, forkserver", "python-spawn": "Python Process, spawn",
     "normal": "pthread mutex, process-shared", "adaptive": "pthread mutex, process-shared, adaptive",
     "robust": "pthread mutex, process-shared, robust", "semaphore": "POSIX semaphore, process-shared",
+    "rwlock-read": "pthread rwlock, process-shared, reading", "rwlock-write": "pthread rwlock, process-shared, writing",
+    "kin-rlock": "kin, recursive lock", "kin-rwlock-read": "kin, reader-writer lock, reading",
+    "kin-rwlock-write": "kin, reader-writer lock, writing", "kin-semaphore": "kin, semaphore",
+    "kin-semaphore-undo": "kin, semaphore with undo", "kin-condition": "kin, condition", "kin-event": "kin, event",
+    "python-lock": "Python Lock", "python-semaphore": "Python Semaphore", "python-condition": "Python Condition",
+    "python-event": "Python Event", "futex": "raw futex", "condition": "pthread condition, process-shared",
+    "pthread": "pthread barrier, process-shared", "pidfd": "poll() of a pidfd",
     "libgomp": "libgomp, schedule(dynamic,1), 2 threads", "libgomp-static": "libgomp, schedule(static), 2 threads",
     "one": "one process, a loop", "two": "two independent processes, half each",
     "python": "Python Pool(2).map", "python-chunk1": "Python Pool(2).map, chunksize 1",
+    ("contended", "python"): "Python Lock", ("event", "python"): "Python Event", ("barrier", "python"): "Python Barrier",
+    ("many", "python"): "Python Lock",
     "workers-1": "kin, 1 worker", "workers-2": "kin, 2 workers",
 }
 NOTES = {
     "start": "The parent's memory is allocated after `kin_init` and touched page by page, in 4 KB pages. Mean of up to "
              "{start_n} starts per round (Python: {python_start_n}), at most 3 s, one after the other without a pause: what "
              "kin's fork server does ahead of the next start is paid for in the same time.",
-    "lock": "Mean of {lock_n} pairs per round, one process, nobody else wants the lock.",
+    "lock": "Mean of {lock_n} pairs per round (Python: a tenth), one process.",
+    "contended": "{contended_ms} ms per round, in which all processes, bound to the CPUs in turn, take the lock, add to two "
+                 "words that it protects and release it; the time per pair is that of all together. Both words must be the sum "
+                 "at the end. *The least share* is what the process that had the lock least often had, in percent of an equal "
+                 "share: a lock that lets one process run on is fast.",
+    "event": "Mean of {lock_n} per round (Python: a thousandth). Cleared ones are set in batches, and cleared again while the "
+             "clock stands still. System calls are counted with strace; without it the line is missing (here: {strace}).",
+    "roundtrip": "Mean of {trips} per round (Python: half). Each process is bound to a CPU, with *1 CPU* both to the same. "
+                 "*Parked*: each gives only when the other is asleep, as the system says, and kin does not spin "
+                 "(KIN_SPIN=0); two wake-ups from just before a give to just after the take that it ends. *Free*: both as "
+                 "fast as they can, kin as it is. A raw futex sleeps while a word is 0, and wakes with each give.",
+    "barrier": "Mean of {barrier_n} per round (Python: a fifth), by processes bound to the CPUs in turn. After each, every "
+               "process looks whether the next one has come.",
+    "death": "{deaths} deaths per round. A third process notes the time and kills the owner with SIGKILL, 2 ms after the waiting "
+             "process went to wait. In turn with kin's, in the same program: until poll() of a pidfd returns, which is what the "
+             "system needs to end a process and to tell.",
+    "deadlock": "AB-BA {rings} times per round, the ring of 20 {ring_of_20} times; all others of the cycle are asleep when the "
+                "last call closes it. Exactly one of the cycle must be told. False alarms: 4 processes take two locks in "
+                "the same order, per round until {waits_each} calls found a lock taken.",
+    "idle": "Voluntary context switches of all its threads, for {idle_s} s, from a second after it went to sleep. In the first "
+            "round only.",
+    "many": "{locks} locks of their own, each with its segment; {passed} of them passed to one child in a list, from before the "
+            "start to after the join.",
     "map": "Items of 8 bytes in, 8 bytes out; 1 000 000 of them, 200 000 with chunk 1 (Python: 20 000), 2 000 of 100 µs. "
            "Pools and threads exist before the clock starts. kin's time includes copying the items into and out of "
            "shared memory; threads need no copies, Python's objects are pickled. The 100 µs task is a fixed chain of "
@@ -77,13 +218,13 @@ NOTES = {
 
 
 def read_raw(path):
-    """{(group, parameter): {subject: {round: value}}}, the units by group, everything in the order of its first line."""
+    """{(group, parameter): {subject: {round: value}}} and the units by (group, parameter), in the order of the first line."""
     data, units = {}, {}
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             number, group, subject, parameter, value, unit = line.split()
             data.setdefault((group, parameter), {}).setdefault(subject, {})[int(number)] = float(value)
-            units[group] = unit
+            units[group, parameter] = unit
     return data, units
 
 
@@ -96,9 +237,15 @@ def figure(x):
     return f"{x:.1f}" if x >= 100 else f"{x:.3g}"
 
 
-def per_second(value, unit, about):
-    each = {"us": 1e6, "ns": 1e9, "ns/item": 1e9, "s": float(about["rows"])}
-    return each[unit] / value
+# Units in which "how often per second" makes sense, in parts of a second; but not for these groups.
+PER_SECOND = {"us": 1e6, "ns": 1e9, "ns/item": 1e9}
+ONE_BY_ONE = ("death", "deadlock", "idle", "many")
+
+
+def per_second(value, group, unit, about):
+    if group in ONE_BY_ONE or not (unit == "s" or unit in PER_SECOND):
+        return ""
+    return figure(PER_SECOND.get(unit, float(about["rows"])) / value)
 
 
 def span(values, shape=figure):
@@ -110,69 +257,94 @@ def ratio(x):
 
 
 def compare(above, below):
-    """The ratio of the medians, and of each round both took part in."""
-    both = sorted(set(above) & set(below))
-    median = statistics.median(above.values()) / statistics.median(below.values())
-    return median, [above[r] / below[r] for r in both]
+    """The ratio of two quantities' values, and of each round both took part in."""
+    both = sorted(set(above[1]) & set(below[1]))
+    return above[0] / below[0], [above[1][r] / below[1][r] for r in both]
 
 
-def find(data, key):
-    group, parameter, subject = key
+def compare_values(above, below):
+    return compare((statistics.median(above.values()), above), (statistics.median(below.values()), below))
+
+
+def name(group, subject):
+    return NAMES.get((group, subject), NAMES.get(subject, subject))
+
+
+def find(data, group, parameter, subject):
     return data.get((group, parameter), {}).get(subject)
 
 
-def goals(data):
-    rows, met = [], {}
-    for i, (text, above, below, sign, goal) in enumerate(GOALS):
-        a, b = find(data, above), find(data, below)
-        if not a or not b:
-            continue
-        median, rounds = compare(a, b)
-        met[i] = median <= goal if sign == "<=" else median >= goal
-        rows.append((i, text, sign.replace("<=", "≤").replace(">=", "≥"), goal, median, rounds))
-    if not rows:
+def judge(goal, data, about):
+    """(wanted, measured, single rounds, whether it is met), or None if a part is missing."""
+    limit = float(about[goal.goal]) if isinstance(goal.goal, str) else goal.goal
+    above, below = goal.above.of(data), goal.below.of(data) if goal.below else None
+    wanted = f"{goal.sign.replace('<=', '≤').replace('>=', '≥')} {limit:g} {goal.unit}".rstrip()
+    if above is None or (goal.below and below is None):
+        return wanted, None, None, None
+    if below:
+        value, rounds = compare(above, below)
+        shown, single = ratio(value), span(rounds, ratio) if rounds else ""
+    else:
+        value = above[0]
+        shown, single = f"{figure(value)} {goal.unit}".rstrip(), span(above[1].values())
+    return wanted, shown, single, value <= limit if goal.sign == "<=" else value >= limit
+
+
+def goals(data, about):
+    asked = {made for group in about["groups"].split() for made in MADE_BY.get(group, (group,))}
+    asked_goals = [(goal, judge(goal, data, about)) for goal in GOALS
+                   if all(groups <= asked for groups in (goal.above.groups, goal.below.groups if goal.below else asked))]
+    if not asked_goals:
         return
+    by_other = {goal.either for goal, (_, _, _, met) in asked_goals if met and goal.either}
     print("## Goals\n\n| goal | wanted | measured | single rounds | met |\n|---|---|---|---|---|")
-    for i, text, sign, goal, median, rounds in rows:
-        answer = "yes" if met[i] else "by the other line" if i in EITHER and any(met.get(j) for j in EITHER) else "**no**"
-        print(f"| {text} | {sign} {goal:g} | {ratio(median)} | {span(rounds, ratio)} | {answer} |")
-    print("\nRatios are of medians; *single rounds* is the smallest and the largest ratio of one round.\n")
-    one, two = find(data, ("map", "100us", "one")), find(data, ("map", "100us", "two"))
-    if one and two:
-        median, rounds = compare(one, two)
-        print(f"What the machine had to give: two independent processes were {ratio(median)} times as fast as one "
+    for goal, (wanted, shown, single, met) in asked_goals:
+        answer = "yes" if met else "by the other line" if goal.either in by_other else "**no**"
+        if shown is None:
+            shown, single, answer = "not measured", "", ""
+        print(f"| {goal.text} | {wanted} | {shown} | {single} | {answer} |")
+    print("\nRatios are of medians, and so is what has a unit, but where it says *worst round*; *single rounds* is the smallest "
+          "and the largest of one round.\n")
+    alone, two = find(data, "map", "100us", "one"), find(data, "map", "100us", "two")
+    if alone and two:
+        value, rounds = compare_values(alone, two)
+        print(f"What the machine had to give: two independent processes were {ratio(value)} times as fast as one "
               f"({span(rounds, ratio)}).")
-        if median < 1.8:
+        if value < 1.8:
             print("**That is much less than 2: something else was running, or the two cores are one. Do not trust figures "
                   "that need both.**")
         print()
 
 
 def group_table(data, units, group, about):
-    unit = units[group]
-    short = "µs" if unit == "us" else unit
+    used = {unit for (g, _), unit in units.items() if g == group}
+    short = {unit: "µs" if unit == "us" else unit for unit in used}
+    reference = REFERENCE.get(group, "kin")
     print(f"## {TITLES[group]}\n\n{NOTES[group].format(**about)}\n")
-    reference = REFERENCE[group]
-    print(f"| | subject | median, {short} | min – max | per second | time / {NAMES[reference]} | single rounds |")
+    print(f"| | subject | median{', ' + short[min(used)] if len(used) == 1 else ''} | min – max | per second "
+          f"| time / {name(group, reference)} | single rounds |")
     print("|---|---|---|---|---|---|---|")
     for (g, parameter), subjects in data.items():
         if g != group:
             continue
+        unit, shown = units[g, parameter], PARAMETERS.get(parameter, parameter.replace("MB", " MB"))
         for subject, values in subjects.items():
-            median, shown = statistics.median(values.values()), PARAMETERS.get(parameter, parameter.replace("MB", " MB"))
-            against = "| 1 | |"
-            if subject != reference and reference in subjects:
-                r, rounds = compare(values, subjects[reference])
-                against = f"| {ratio(r)} | {span(rounds, ratio)} |"
-            print(f"| {shown} | {NAMES.get(subject, subject)} | {figure(median)} | {span(values.values())} "
-                  f"| {figure(per_second(median, unit, about))} {against}")
+            value = statistics.median(values.values())
+            against = "| | |"
+            if unit != "%" and reference in subjects and len(subjects) > 1:
+                against = "| 1 | |"
+                if subject != reference:
+                    r, rounds = compare_values(values, subjects[reference])
+                    against = f"| {ratio(r)} | {span(rounds, ratio) if rounds else ''} |"
+            print(f"| {shown} | {name(group, subject)} | {figure(value)}{' ' + short[unit] if len(used) > 1 else ''} "
+                  f"| {span(values.values())} | {per_second(value, group, unit, about)} {against}")
     print()
 
 
 def head(about):
     print("# kin beside its peers\n")
     print(f"`{about['command']}`, {about['date']}: {about['rounds']} rounds; in each, every subject of a group ran once, in "
-          "turn, alone. Optimisation -O2 for everything compiled; nothing is pinned to a CPU.\n")
+          "turn, alone. Optimisation -O2 for everything compiled; nothing is pinned to a CPU but where it is said.\n")
     if about["quick"] == "1" or int(about["rounds"]) < 7:
         print("**A short run, to see that everything works: not for figures.**\n")
     if float(about["load"].split()[0]) > 0.5:
@@ -194,8 +366,8 @@ def main():
         about = dict(line.rstrip("\n").split("=", 1) for line in lines)
     data, units = read_raw(os.path.join(directory, "raw"))
     head(about)
-    goals(data)
-    for group in units:
+    goals(data, about)
+    for group in dict.fromkeys(group for group, _ in data):
         group_table(data, units, group, about)
     with open(os.path.join(directory, "failed"), encoding="utf-8") as lines:
         failed = lines.read().splitlines()

@@ -8,7 +8,7 @@
 #     --quick      3 rounds, fewer repeats and no 4 GB parent: to see that everything works, not for figures
 #     --out FILE   writes the report there too; it always goes to standard output
 #     --build DIR  where to build (default build/bench)
-#     groups       start lock map crunch (default: all)
+#     groups       start lock sync map crunch (default: all)
 #
 # A subject that fails or gives a wrong result is named in the report, and the exit code is then 1.
 set -u -o pipefail
@@ -16,7 +16,7 @@ set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 command_line="bench/run.sh${*:+ $*}"
 rounds='' quick=0 out='' build=$root/build/bench groups=()
-all_groups=(start lock map crunch)
+all_groups=(start lock sync map crunch)
 
 die()
 {
@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     --build) [ $# -gt 1 ] || die "--build needs a directory"; build=$2; shift ;;
     --quick) quick=1 ;;
     -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    start | lock | map | crunch) groups+=("$1") ;;
+    start | lock | sync | map | crunch) groups+=("$1") ;;
     *) die "unknown option or group: $1" ;;
     esac
     shift
@@ -39,16 +39,22 @@ done
 [ ${#groups[@]} -gt 0 ] || groups=("${all_groups[@]}")
 if [ $quick = 1 ]; then
     rounds=${rounds:-3} start_n=50 python_start_n=5 lock_n=1000000 repeats=2 sizes=(0 100 1000) rows=30000
+    contended_ms=100 trips=300 barrier_n=500 deaths=20 rings=5 waits=20000 idle_s=3 locks=1000 passed=100
 else
     rounds=${rounds:-7} start_n=200 python_start_n=20 lock_n=10000000 repeats=20 sizes=(0 100 1000 4000) rows=300000
+    contended_ms=500 trips=2000 barrier_n=5000 deaths=200 rings=50 waits=1000000 idle_s=10 locks=10000 passed=1000
 fi
 [[ $rounds =~ ^[1-9][0-9]{0,2}$ ]] || die "--rounds takes a number from 1 to 999"
+ring_of_20=$(((rings + 4) / 5))
+waits_each=$(((waits + rounds - 1) / rounds)) # all rounds together make up `waits`
 workers=2
 load=$(cut -d' ' -f1-3 /proc/loadavg) # before the build adds to it
 
 cc=${CC:-gcc}
 python=${PYTHON:-python3}
 flags=(-O2 -std=c11 -Wall -Wextra)
+strace=no
+strace -o /dev/null true 2>/dev/null && strace=yes
 
 build_kin()
 {
@@ -59,27 +65,97 @@ build_kin()
 
 build_peers()
 {
-    local p=$root/bench/peers to=$build/peers
+    local p=$root/bench/peers to=$build/peers name
     mkdir -p "$to" || return
     "$cc" "${flags[@]}" "$p/start.c" -o "$to/start" || return
     "$cc" "${flags[@]}" -static "$p/true.c" -o "$to/true" || return
-    "$cc" "${flags[@]}" "$p/lock.c" -o "$to/lock" -pthread || return
+    for name in lock contended roundtrip barrier death; do
+        "$cc" "${flags[@]}" "$p/$name.c" -o "$to/$name" -pthread || return
+    done
     "$cc" "${flags[@]}" -fopenmp "$p/map.c" -o "$to/map" || return
     "$cc" "${flags[@]}" "$p/work.c" -o "$to/work" || return
     "$cc" "${flags[@]}" -shared -fPIC "$p/work.c" -o "$to/libwork.so" || return
     "$cc" "${flags[@]}" "$p/wall.c" -o "$to/wall"
 }
 
-# Runs one subject; its line, with the round before it, goes to the raw file.
+# Lines of a subject go to the raw file, with the round before each.
+record()
+{
+    echo "$round ${1//$'\n'/$'\n'$round }" | tee -a "$results/raw" >&2
+}
+
+# What has failed, and the last it said.
+failed()
+{
+    echo "$round: $*: $(tail -1 "$results/error")" | sed "s|$root/||g" | tee -a "$results/failed" >&2
+}
+
+# Runs one subject.
 run()
 {
-    local line
-    if line=$(timeout 180 "$@" 2>"$results/error"); then
-        echo "$round $line" | tee -a "$results/raw" >&2
+    local lines
+    if lines=$(timeout -k 10 180 "$@" 2>"$results/error"); then
+        record "$lines"
     else
-        echo "$round: $(basename "$1") ${*:2}: $(tail -1 "$results/error")" | sed "s|$root/||g" |
-            tee -a "$results/failed" >&2
+        failed "$(basename "$1") ${*:2}"
     fi
+}
+
+# The system calls for one set and clear of an event: what strace sees of bench_event between its two marks.
+system_calls()
+{
+    local n=1000 line
+    if timeout -k 10 60 strace -o "$results/strace" "$build/bench/bench_event" marked $n 2>"$results/error" &&
+        line=$(awk -v n=$n '/^getppid\(/ { marks++; next } marks == 1 && /^[a-z]/ { calls++ }
+            END { if (marks != 2) exit 1; printf "event kin system-calls %g calls\n", calls / n }' "$results/strace"); then
+        record "$line"
+    else
+        failed "system calls of an event"
+    fi
+}
+
+# One round of the group sync. Its programs end by themselves after a minute.
+run_sync()
+{
+    local kin=$build/bench peers=$build/peers py=$root/bench/peers n what place how who
+    for n in 2 4; do
+        run "$kin/bench_contended" $n $contended_ms
+        for who in normal adaptive robust semaphore; do
+            run "$peers/contended" $who $n $contended_ms
+        done
+        run "$python" "$py/sync.py" contended $n $contended_ms
+    done
+    for what in set again set-clear; do
+        run "$kin/bench_event" $what "$lock_n"
+        run "$python" "$py/sync.py" event $what $((lock_n / 1000))
+    done
+    [ $strace = no ] || system_calls
+    for place in 2cpu 1cpu; do
+        for how in parked free; do
+            for what in semaphore condition event; do
+                run "$kin/bench_roundtrip" $what $place $how $trips
+            done
+            for what in futex semaphore condition; do
+                run "$peers/roundtrip" $what $place $how $trips
+            done
+            for what in semaphore condition event; do
+                run "$python" "$py/sync.py" roundtrip $what $place $how $((trips / 2))
+            done
+        done
+    done
+    for n in 2 4; do
+        run "$kin/bench_barrier" $n $barrier_n
+        run "$peers/barrier" $n $barrier_n
+        run "$python" "$py/sync.py" barrier $n $((barrier_n / 5))
+    done
+    run "$kin/bench_death" $deaths
+    run "$peers/death" $deaths
+    run "$kin/bench_deadlock" ring 2 $rings
+    run "$kin/bench_deadlock" ring 20 $ring_of_20
+    run "$kin/bench_deadlock" order 4 $waits_each
+    [ "$round" -gt 1 ] || run "$kin/bench_idle" $idle_s # nothing else takes so long
+    run "$kin/bench_many" $locks $passed
+    run "$python" "$py/sync.py" many $locks
 }
 
 # One round of a group: its subjects, one after another.
@@ -99,11 +175,17 @@ run_group()
         done
         ;;
     lock)
-        run "$kin/bench_lock" "$lock_n"
-        for who in normal adaptive robust semaphore; do
+        for who in lock rlock rwlock-read rwlock-write semaphore semaphore-undo; do
+            run "$kin/bench_lock" "$who" "$lock_n"
+        done
+        for who in normal adaptive robust rwlock-read rwlock-write semaphore; do
             run "$peers/lock" "$who" "$lock_n"
         done
+        for who in Lock Semaphore; do
+            run "$python" "$py/sync.py" lock "$who" $((lock_n / 10))
+        done
         ;;
+    sync) run_sync ;;
     map)
         n=1000000 r=$repeats
         run "$kin/bench_map" default $n "$r" $workers 0
@@ -156,6 +238,18 @@ about_machine()
     echo "python_start_n=$python_start_n"
     echo "lock_n=$lock_n"
     echo "rows=$rows"
+    echo "groups=${groups[*]}"
+    echo "contended_ms=$contended_ms"
+    echo "trips=$trips"
+    echo "barrier_n=$barrier_n"
+    echo "deaths=$deaths"
+    echo "rings=$rings"
+    echo "ring_of_20=$ring_of_20"
+    echo "waits_each=$waits_each"
+    echo "idle_s=$idle_s"
+    echo "locks=$locks"
+    echo "passed=$passed"
+    echo "strace=$strace"
     echo "kin=$(sed -n 's/#define KIN_VERSION_[A-Z]* //p' "$root/include/kin/base.h" | paste -sd.) ($commit), -O2"
     echo "cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
     echo "cores=$(nproc)"

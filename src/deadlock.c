@@ -60,8 +60,7 @@ static bool point(uint32_t place, kin__thread *t, void *arg)
     for (uint32_t i = 0; i < kin__held.count; i++) {
         if (kin__held.ids[i] != key)
             continue;
-        kin__held.pointed[i / 64] |= (uint64_t)1 << (i % 64);
-        kin__held.any_pointed = true;
+        kin__held.pointed |= (uint64_t)1 << i;
         (void)kin__cas64(&t->edge, &edge, mine); /* only in the sleep that the key was read in */
         break;
     }

@@ -149,7 +149,7 @@ kin_err kin_lock_release(kin_lock *lock)
     kin__holds *held = &kin__held;
     uint32_t n = held->count;
     if (!kin__is_object(lock, KIN_TYPE_LOCK) || (kin__load64_relaxed(&lock->kin__o.word) & ~KIN__WAIT) != held->me || n == 0 ||
-        held->ids[n - 1] != lock->kin__o.id || held->any_pointed)
+        held->ids[n - 1] != lock->kin__o.id || held->pointed != 0)
         return release_any(lock);
     uint64_t id = lock->kin__o.id; /* once released, the next owner may give the memory up */
     held->count = n - 1;

@@ -202,13 +202,13 @@ static kin_err acquire_slow(kin_semaphore *s, bool undo, int64_t timeout_ms)
     }
 }
 
-kin_err kin_semaphore_acquire(kin_semaphore *semaphore, int64_t timeout_ms)
+/* All but the common case; apart from it, so that the common one needs no room for it. */
+static KIN__NOINLINE kin_err acquire_any(kin_semaphore *semaphore, int64_t timeout_ms)
 {
     if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
         return kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
-    kin__object *o = &semaphore->kin__o;
     if (timeout_ms < KIN_FOREVER)
-        return kin__wrong_timeout(o, KIN_TYPE_SEMAPHORE, timeout_ms);
+        return kin__wrong_timeout(&semaphore->kin__o, KIN_TYPE_SEMAPHORE, timeout_ms);
     if (kin__thread_me() == 0)
         return kin_last_code();
     bool undo = has_undo(semaphore);
@@ -216,6 +216,18 @@ kin_err kin_semaphore_acquire(kin_semaphore *semaphore, int64_t timeout_ms)
         return acquire_slow(semaphore, undo, timeout_ms);
     KIN_CRASH_POINT("semaphore.taken");
     return KIN_OK;
+}
+
+kin_err kin_semaphore_acquire(kin_semaphore *semaphore, int64_t timeout_ms)
+{
+    if (kin__is_object(semaphore, KIN_TYPE_SEMAPHORE) && timeout_ms >= KIN_FOREVER && kin__me != 0) {
+        uint64_t word = kin__load64_relaxed(&semaphore->kin__o.word);
+        if (word >= ONE && kin__cas64(&semaphore->kin__o.word, &word, word - ONE)) {
+            KIN_CRASH_POINT("semaphore.taken");
+            return KIN_OK;
+        }
+    }
+    return acquire_any(semaphore, timeout_ms);
 }
 
 /* ---- giving ---- */
@@ -237,13 +249,25 @@ static kin_err give(kin_semaphore *s, uint32_t units)
     return KIN_OK;
 }
 
-kin_err kin_semaphore_release(kin_semaphore *semaphore)
+static KIN__NOINLINE kin_err release_any(kin_semaphore *semaphore)
 {
     if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
         return kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
     if (kin__check_init() != KIN_OK)
         return kin_last_code();
     return give(semaphore, 1);
+}
+
+kin_err kin_semaphore_release(kin_semaphore *semaphore)
+{
+    if (kin__is_object(semaphore, KIN_TYPE_SEMAPHORE) && kin__me != 0) {
+        uint64_t word = kin__load64_relaxed(&semaphore->kin__o.word);
+        if ((word & (WAIT | UNDO)) == 0 && word / ONE < semaphore->kin__o.number && kin__cas64(&semaphore->kin__o.word, &word, word + ONE)) {
+            KIN_CRASH_POINT("semaphore.given");
+            return KIN_OK;
+        }
+    }
+    return release_any(semaphore);
 }
 
 kin_err kin_semaphore_release_many(kin_semaphore *semaphore, int64_t units)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-OS_THREAD_LOCAL kin__holds kin__held;
+OS_THREAD_LOCAL_FAST kin__holds kin__held;
 
 static uint32_t process_half(kin__pid process)
 {
@@ -51,38 +51,23 @@ uint64_t kin__thread_attach(void)
     return 0;
 }
 
-static bool is_pointed(uint32_t i)
-{
-    return (kin__held.pointed[i / 64] >> (i % 64) & 1) != 0;
-}
-
-static void set_pointed(uint32_t i, bool on)
-{
-    uint64_t bit = (uint64_t)1 << (i % 64);
-    kin__held.pointed[i / 64] = on ? kin__held.pointed[i / 64] | bit : kin__held.pointed[i / 64] & ~bit;
-}
-
 /* Locks are mostly released in the reverse order; any order will do. */
 bool kin__unhold_any(uint64_t id)
 {
-    uint32_t i = kin__held.count;
-    while (i > 0 && kin__held.ids[i - 1] != id)
+    kin__holds *h = &kin__held;
+    uint32_t i = h->count;
+    while (i > 0 && h->ids[i - 1] != id)
         i--;
-    if (i == 0) {
-        if (kin__held.unlisted != 0)
-            kin__held.unlisted--;
+    if (i-- == 0) {
+        if (h->unlisted != 0)
+            h->unlisted--;
         return true;
     }
-    bool was_pointed = is_pointed(--i), any = false;
-    for (; i + 1 < kin__held.count; i++) {
-        kin__held.ids[i] = kin__held.ids[i + 1];
-        set_pointed(i, is_pointed(i + 1));
-    }
-    set_pointed(i, false);
-    kin__held.count--;
-    for (uint32_t w = 0; w < KIN__HOLDS / 64; w++)
-        any = any || kin__held.pointed[w] != 0;
-    kin__held.any_pointed = any;
+    uint64_t below = ((uint64_t)1 << i) - 1;
+    bool was_pointed = (h->pointed >> i & 1) != 0;
+    h->pointed = (h->pointed & below) | (h->pointed >> 1 & ~below);
+    h->count--;
+    memmove(&h->ids[i], &h->ids[i + 1], (h->count - i) * sizeof h->ids[0]);
     return was_pointed;
 }
 
@@ -151,7 +136,7 @@ kin_err kin__threads_begin(void)
 void kin__threads_reset(void)
 {
     kin__me = 0;
-    kin__held.count = 0; /* the rest of it was never touched in a server */
+    kin__held.count = kin__held.unlisted = 0; /* the rest of it was never touched in a server */
     os_thread_set(NULL);
 }
 

@@ -7,16 +7,15 @@
 
 /* Who the calling thread is, and what it holds: the ids of locks, the last taken last. Whoever goes to sleep must be able to say so (deadlock.h), and
  * whoever ends while holding must wake those who wait. */
-#define KIN__HOLDS 128u
+#define KIN__HOLDS 64u
 typedef struct kin__holds {
     uint64_t me;       /* the owner word; 0 until the thread has a place in the thread table */
     uint32_t count;    /* of ids                                                             */
     uint32_t unlisted; /* held beside those in `ids`: beyond KIN__HOLDS, and what has no single owner */
-    uint32_t any_pointed;
-    uint64_t pointed[KIN__HOLDS / 64]; /* a bit for each id: sleepers were told that it is held by this thread */
+    uint64_t pointed;  /* a bit for each id: sleepers were told that it is held by this thread */
     uint64_t ids[KIN__HOLDS];
 } kin__holds;
-extern OS_THREAD_LOCAL kin__holds kin__held;
+extern OS_THREAD_LOCAL_FAST kin__holds kin__held;
 #define kin__me kin__held.me
 
 static inline void kin__hold(uint64_t id)
@@ -35,7 +34,7 @@ bool kin__unhold_any(uint64_t id);
 static inline bool kin__unhold(uint64_t id)
 {
     uint32_t n = kin__held.count;
-    if (n == 0 || kin__held.ids[n - 1] != id || kin__held.any_pointed)
+    if (n == 0 || kin__held.ids[n - 1] != id || kin__held.pointed != 0)
         return kin__unhold_any(id);
     kin__held.count = n - 1;
     return false;

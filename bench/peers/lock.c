@@ -1,65 +1,46 @@
 /* lock, peers: what else can be a lock between processes, in shared memory, uncontended.
  *
- *     lock normal|adaptive|robust|semaphore PAIRS
+ *     lock normal|adaptive|robust|semaphore|rwlock-read|rwlock-write PAIRS
  */
-#include "../bench.h"
+#include "mutex.h"
 
-#include <pthread.h>
 #include <semaphore.h>
 
-static uint64_t mutex_pairs(pthread_mutex_t *mutex, uint64_t n)
-{
-    uint64_t bad = 0, began = bench_now();
-    for (uint64_t i = 0; i < n; i++) {
-        bad += (uint64_t)pthread_mutex_lock(mutex);
-        bad += (uint64_t)pthread_mutex_unlock(mutex);
-    }
-    uint64_t took = bench_now() - began;
-    bench_check(bad == 0, "pthread_mutex");
-    return took;
-}
+static int take_unit(void *o) { return sem_wait(o); }
+static int give_unit(void *o) { return sem_post(o); }
+static int take_read(void *o) { return pthread_rwlock_rdlock(o); }
+static int take_write(void *o) { return pthread_rwlock_wrlock(o); }
+static int give_rwlock(void *o) { return pthread_rwlock_unlock(o); }
 
-static uint64_t semaphore_pairs(sem_t *semaphore, uint64_t n)
+static void make_rwlock(pthread_rwlock_t *lock)
 {
-    uint64_t bad = 0, began = bench_now();
-    for (uint64_t i = 0; i < n; i++) {
-        bad += (uint64_t)(unsigned)sem_wait(semaphore);
-        bad += (uint64_t)(unsigned)sem_post(semaphore);
-    }
-    uint64_t took = bench_now() - began;
-    bench_check(bad == 0, "semaphore");
-    return took;
-}
-
-static void make_mutex(pthread_mutex_t *mutex, const char *kind)
-{
-    pthread_mutexattr_t a;
-    int e = pthread_mutexattr_init(&a) | pthread_mutexattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
-    if (strcmp(kind, "robust") == 0)
-        e |= pthread_mutexattr_setrobust(&a, PTHREAD_MUTEX_ROBUST);
-    else if (strcmp(kind, "adaptive") == 0)
-        e |= pthread_mutexattr_settype(&a, PTHREAD_MUTEX_ADAPTIVE_NP);
-    else
-        bench_check(strcmp(kind, "normal") == 0, "the lock is normal, adaptive, robust or semaphore");
-    bench_check(e == 0 && pthread_mutex_init(mutex, &a) == 0, "pthread_mutex_init");
+    pthread_rwlockattr_t a;
+    int e = pthread_rwlockattr_init(&a) | pthread_rwlockattr_setpshared(&a, PTHREAD_PROCESS_SHARED);
+    bench_check(e == 0 && pthread_rwlock_init(lock, &a) == 0, "pthread_rwlock_init");
 }
 
 int main(int argc, char **argv)
 {
-    bench_check(argc == 3, "usage: lock normal|adaptive|robust|semaphore PAIRS");
-    uint64_t n = bench_number(argv[2], 1, 1000000000), took;
+    bench_check(argc == 3, "usage: lock normal|adaptive|robust|semaphore|rwlock-read|rwlock-write PAIRS");
+    const char *kind = argv[1];
+    uint64_t n = bench_number(argv[2], 1, 1000000000);
     void *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     bench_check(shared != MAP_FAILED, "mmap");
 
-    if (strcmp(argv[1], "semaphore") == 0) {
+    double ns;
+    if (strcmp(kind, "semaphore") == 0) {
         bench_check(sem_init(shared, 1, 1) == 0, "sem_init");
-        semaphore_pairs(shared, n / 10 + 1);
-        took = semaphore_pairs(shared, n);
+        ns = bench_pair_ns(shared, take_unit, give_unit, n);
+    } else if (strcmp(kind, "rwlock-read") == 0) {
+        make_rwlock(shared);
+        ns = bench_pair_ns(shared, take_read, give_rwlock, n);
+    } else if (strcmp(kind, "rwlock-write") == 0) {
+        make_rwlock(shared);
+        ns = bench_pair_ns(shared, take_write, give_rwlock, n);
     } else {
-        make_mutex(shared, argv[1]);
-        mutex_pairs(shared, n / 10 + 1);
-        took = mutex_pairs(shared, n);
+        bench_mutex(shared, kind);
+        ns = bench_pair_ns(shared, bench_take_mutex, bench_give_mutex, n);
     }
-    bench_print("lock", argv[1], "pair", (double)took / (double)n, "ns");
+    bench_print("lock", kind, "pair", ns, "ns");
     return 0;
 }
