@@ -655,7 +655,7 @@ static bool pause_on(struct shared *s, kin_condition *c, bool deep)
 {
     return (deep ? kin_condition_wait(c, &s->rlock, test_ms(20000)) : kin_condition_wait(c, &s->lock, test_ms(20000))) == KIN_OK;
 }
-static bool tell(struct shared *s, kin_condition *c, bool deep)
+static bool notify_one(struct shared *s, kin_condition *c, bool deep)
 {
     return (deep ? kin_condition_notify(c, &s->rlock, 1) : kin_condition_notify(c, &s->lock, 1)) == KIN_OK;
 }
@@ -673,7 +673,7 @@ static int produce(kin_args *args)
             CHILD_CHECK(pause_on(s, &s->not_full, deep));
         s->slots[s->put++ % SLOTS] = i;
         s->sum_put += (uint64_t)i;
-        CHILD_CHECK(tell(s, &s->not_empty, deep));
+        CHILD_CHECK(notify_one(s, &s->not_empty, deep));
         CHILD_CHECK(leave(s, deep));
     }
     return 0;
@@ -692,7 +692,7 @@ static int consume(kin_args *args)
             CHILD_CHECK(pause_on(s, &s->not_empty, deep));
         s->sum_got += (uint64_t)s->slots[s->got++ % SLOTS];
         CHILD_CHECK(s->put - s->got <= SLOTS);
-        CHILD_CHECK(tell(s, &s->not_full, deep));
+        CHILD_CHECK(notify_one(s, &s->not_full, deep));
         CHILD_CHECK(leave(s, deep));
     }
     return 0;
