@@ -263,26 +263,28 @@ static kin_err wait_for_round(kin_barrier *b, uint64_t before, int64_t timeout_m
 }
 
 /* With the guard, which it gives up: the caller is the last to come. */
-static kin_err release_all(kin_barrier *b, uint64_t word, kin_err (*action)(void *arg), void *arg, uint64_t deadline)
+static kin_err release_all(kin_barrier *b, uint64_t word, kin_err (*action)(void *arg), void *arg)
 {
     uint64_t id = b->kin__o.id;
     if (action != NULL) {
         guard_out(b);
         KIN_CRASH_POINT("barrier.acting");
-        kin_err err = action(arg);
-        if (err != KIN_OK) {
-            break_it(b, ACTION_FAILED, 0);
-            return err;
-        }
-        err = guard_in(b, deadline);
+        kin_err result = action(arg), err = guard_in(b, KIN__NEVER);
         if (err != KIN_OK)
             return err;
+        err = outcome(b, word); /* broken or begun anew meanwhile, by others or by the action itself? */
+        if (err == KIN_EAGAIN && result != KIN_OK)
+            break_it(b, ACTION_FAILED, 0);
+        if (err != KIN_EAGAIN || result != KIN_OK) {
+            guard_out(b);
+            return result != KIN_OK ? result : err;
+        }
     }
-    bool done = (kin__load64(&b->kin__o.word) & BROKEN) == 0 && complete(b, word);
+    bool done = kin__load64(&b->kin__o.word) == word && complete(b, word);
     KIN_CRASH_POINT("barrier.completed");
     guard_out(b);
     if (!done)
-        return is_broken(b);
+        return outcome(b, word);
     kin__wake_all(id);
     return KIN_OK;
 }
@@ -313,7 +315,7 @@ static kin_err wait_once(kin_barrier *b, kin_err (*action)(void *arg), void *arg
     if (index != NULL)
         *index = (int)seat;
     if (count_arrived(b) == parties_of(b))
-        return release_all(b, word, action, arg, deadline);
+        return release_all(b, word, action, arg);
     guard_out(b);
     return wait_for_round(b, word, timeout_ms, deadline);
 }

@@ -22,14 +22,14 @@ void kin__edge_drop(kin__thread *t)
 static bool drop(uint32_t place, kin__thread *t, void *arg)
 {
     (void)place;
-    if (kin__load64(&t->key) == *(const uint64_t *)arg)
+    if (kin__load64(&t->lock) == *(const uint64_t *)arg)
         kin__edge_drop(t);
     return true;
 }
 
-void kin__edges_drop(uint64_t key)
+void kin__edges_drop(uint64_t lock)
 {
-    kin__each_sleeper(drop, &key);
+    kin__each_sleeper(drop, &lock);
 }
 
 static bool wake_heir(uint32_t place, kin__thread *t, void *arg)
@@ -53,16 +53,13 @@ static bool point(uint32_t place, kin__thread *t, void *arg)
     (void)place;
     (void)arg;
     uint32_t turn = kin__load32(&t->wake);
-    uint64_t key = kin__load64(&t->key), edge = kin__load64(&t->edge);
+    uint64_t lock = kin__load64(&t->lock), edge = kin__load64(&t->edge);
     uint64_t mine = (uint64_t)(turn | 1) << 32 | kin__owner_short(kin__me);
-    if ((turn & 1) != 0 || edge == mine || edge >> 33 != turn >> 1)
+    if (lock == 0 || (turn & 1) != 0)
         return true;
-    for (uint32_t i = 0; i < kin__held.count; i++) {
-        if (kin__held.ids[i] != key)
-            continue;
-        kin__held.pointed |= (uint64_t)1 << i;
-        (void)kin__cas64(&t->edge, &edge, mine); /* only in the sleep that the key was read in */
-        break;
+    while (edge >> 33 == turn >> 1 && edge != mine && kin__points(lock)) { /* only in the sleep that `lock` was read in */
+        if (kin__cas64(&t->edge, &edge, mine))
+            break; /* else the sleeper has confirmed its own, or one that released has dropped it */
     }
     return true;
 }
@@ -168,7 +165,7 @@ kin_err kin__deadlock(uint32_t turn, uint64_t holder)
     kin__thread *t = &kin__my.session->threads[kin__owner_place(kin__me)];
     uint64_t edge = kin__edge_to_be(turn, holder);
     (void)kin__cas64(&t->edge, &edge, edge | (uint64_t)1 << 32); /* unless the holder has released it, or another has pointed us */
-    if (kin__held.count == 0)
+    if (!kin__holds_anything())
         return KIN_OK; /* nobody waits for us, so no cycle can have closed here */
     kin__each_sleeper(point, NULL);
     KIN_CRASH_POINT("deadlock.pointed");

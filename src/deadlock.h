@@ -32,7 +32,7 @@ void kin__wake_heirs(kin__pid process);
 
 /* This thread, awake, holds what a sleeper waits for no more. */
 void kin__edge_drop(kin__thread *t);
-/* The same for all who sleep on `key`. */
-void kin__edges_drop(uint64_t key);
+/* The same for all who sleep on that lock. */
+void kin__edges_drop(uint64_t lock);
 
 #endif

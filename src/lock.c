@@ -37,7 +37,7 @@ static kin_err taken_over(const kin__object *o, kin_type kind, uint64_t from)
 
 kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64_t timeout_ms, bool stays)
 {
-    uint64_t deadline = kin__deadline(timeout_ms);
+    uint64_t deadline = kin__deadline(timeout_ms), since = 0;
     kin__spin spin = {.apart = 1};
     bool spinning = timeout_ms != KIN_NOWAIT, slept = false;
     kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; /* how it ends if the next look finds no free lock */
@@ -71,8 +71,10 @@ kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64
             continue;
         }
         sleep_on object = {&o->word, owner};
-        end = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = still_held, .object = &object, .deadline = deadline, .holder = owner,
-                                        .kind = (uint32_t)kind, .name = o->name, .stays = stays});
+        if (since == 0)
+            since = kin__now_ns();
+        end = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = still_held, .object = &object, .deadline = deadline, .lock = o->id,
+                                        .holder = owner, .since = since, .kind = (uint32_t)kind, .name = o->name, .stays = stays});
         slept = true;
     }
 }

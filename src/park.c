@@ -46,7 +46,8 @@ static void publish(kin__thread *t, uint32_t turn, const kin__wait *wait)
     kin__store32(&t->wake, turn); /* a waker that looked at an earlier turn cannot spend its wake on this one */
     kin__store64(&t->woken_at, 0);
     kin__store64(&t->edge, kin__edge_to_be(turn, wait->holder));
-    kin__store64(&t->since, kin__now_ns());
+    kin__store64(&t->lock, wait->lock);
+    kin__store64(&t->since, wait->since != 0 ? wait->since : kin__now_ns());
     kin__store32(&t->kind, wait->kind);
     kin__store32(&t->stays, wait->stays);
     for (size_t i = 0; i < sizeof t->name / sizeof t->name[0]; i++) {
@@ -107,9 +108,9 @@ kin_err kin__park_on(const kin__wait *wait)
             err = sleep_until(t, turn, me, wait->deadline, watching);
         KIN_CRASH_POINT("park.woken");
     }
+    bool chosen = !kin__cas32(&t->wake, &turn, turn | 1); /* first: while this looks asleep, who releases must find the edge to drop it */
     kin__and64(sleeping, ~bit);
     kin__store64(&t->key, 0);
-    bool chosen = !kin__cas32(&t->wake, &turn, turn | 1);
     if (err == KIN_OK && chosen)
         learn_wake_cost(t);
     if (err != KIN_OK && chosen) {

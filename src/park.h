@@ -31,7 +31,9 @@ typedef struct kin__wait {
     kin__must_sleep must_sleep;
     void *object;
     uint64_t deadline;
-    uint64_t holder;  /* who has what it waits for, an owner word; 0: nobody in particular. Then the answer may be KIN_EDEADLK */
+    uint64_t lock;    /* the id of the lock that it waits for, and who holds that: an owner word. The answer may be KIN_EDEADLK then */
+    uint64_t holder;  /* 0: nobody in particular holds what it waits for */
+    uint64_t since;   /* when it began to wait, for those who slept before and sleep again; 0: now */
     uint32_t kind;    /* of what it waits for: kin_type                                     */
     const char *name; /* of that, 40 bytes; NULL: none                                      */
     bool stays;       /* it cannot give up: another of the cycle should get KIN_EDEADLK     */

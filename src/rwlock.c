@@ -5,6 +5,9 @@
  * names a dead thread, and only then sets HELD. Both write first and look after, so never do both go on. As the word can be taken while readers read, a
  * writer that waits goes before readers that come later.
  *
+ * A writer that releases wakes the writer that has waited longest, else all readers. A reader's place counts in its upper bits how often its owner reads more than once. Nobody
+ * writes to the memory of the lock after giving up what it held: it may be another's by then.
+ *
  * The word: 0; owner (waiting for the readers to go), owner|HELD; each with WAIT when somebody sleeps; or DAMAGED (and WAIT) when a writer died
  * holding it and only readers have come since. A writer that died without HELD has changed nothing. The owner's name leaves room:
  * [generation:32][0:13][HELD:1][DAMAGED:1][place + 1:16][WAIT:1]. */
@@ -20,9 +23,15 @@
 #define HELD ((uint64_t)1 << 18)
 #define OWNER(word) ((word) & ~(WAIT | DAMAGED | HELD))
 
-/* Writers that wait for readers, and readers that wait for a place, sleep apart from those who wait for the word. */
-static uint64_t drain_key(const kin__object *o) { return o->id ^ (uint64_t)1 << 62; }
-static uint64_t place_key(const kin__object *o) { return o->id ^ (uint64_t)1 << 61; }
+/* What a reader's place holds beside its owner. */
+#define AGAIN ((uint64_t)1 << 17)
+#define READER(place) ((place) & ~((uint64_t)0x7fff << 17))
+#define AGAIN_MOST 0x7fff
+
+/* Who waits for the word sleeps on the id, if it is to write; all others apart from that and from each other. */
+static uint64_t readers_key(uint64_t id) { return id ^ (uint64_t)1 << 60; }
+static uint64_t place_key(uint64_t id) { return id ^ (uint64_t)1 << 61; }
+static uint64_t drain_key(uint64_t id) { return id ^ (uint64_t)1 << 62; }
 
 kin_err kin_rwlock_init(kin_rwlock *lock, const kin_rwlock_options *options)
 {
@@ -68,47 +77,54 @@ static uint64_t *place_at(kin_rwlock *lock, uint32_t i)
 static uint64_t *find_mine(kin_rwlock *lock)
 {
     for (uint32_t i = 0; i < KIN_RWLOCK_READERS; i++) {
-        if (kin__load64(place_at(lock, i)) == kin__me)
+        if (READER(kin__load64(place_at(lock, i))) == kin__me)
             return place_at(lock, i);
     }
     return NULL;
 }
 
+/* Writes the caller into a place that is its own already, or is free, or names a dead one. */
 static uint64_t *enter(kin_rwlock *lock)
 {
     for (uint32_t i = 0; i < KIN_RWLOCK_READERS; i++) {
-        uint64_t reader = kin__load64(place_at(lock, i));
-        if ((reader == 0 || !kin__owner_alive(reader)) && kin__cas64(place_at(lock, i), &reader, kin__me))
-            return place_at(lock, i);
+        uint64_t *at = place_at(lock, i), place = kin__load64(at);
+        if (READER(place) == kin__me && place / AGAIN % (AGAIN_MOST + 1) < AGAIN_MOST) {
+            kin__store64(at, place + AGAIN); /* nobody else changes the place of one that lives */
+            return at;
+        }
+        if ((place == 0 || !kin__owner_alive(READER(place))) && kin__cas64(at, &place, kin__me))
+            return at;
     }
     return NULL;
 }
 
-/* After the place was given up: a writer may have waited for that, or a reader for the place. */
-static void leave(kin_rwlock *lock, uint64_t *place)
+/* Gives up a place, or one reading of several. A writer may have waited for that, or a reader for the place. */
+static void leave(kin_rwlock *lock, uint64_t *at)
 {
-    kin__object *o = &lock->kin__o;
-    uint64_t drain = drain_key(o), full = place_key(o);
-    kin__store64(place, 0);
-    KIN_CRASH_POINT("rwlock.left");
-    uint64_t word = kin__load64(&o->word); /* the memory is still there: who gives it up while others use it is wrong */
-    if (OWNER(word) != 0 && (word & HELD) == 0)
-        kin__wake_one(drain);
-    if (kin__load32(&o->number) != 0) {
-        kin__store32(&o->number, 0);
-        kin__wake_all(full);
+    const kin__object *o = &lock->kin__o;
+    uint64_t id = o->id, place = kin__load64(at);
+    if (place != kin__me) {
+        kin__store64(at, place - AGAIN);
+        return;
     }
+    kin__store64(at, 0);
+    KIN_CRASH_POINT("rwlock.left");
+    uint64_t word = kin__load64(&o->word);
+    if (OWNER(word) != 0 && (word & HELD) == 0)
+        kin__wake_one(drain_key(id));
+    if (kin__load32(&o->number) != 0)
+        kin__wake_all(place_key(id));
 }
 
 static bool any_reader(kin_rwlock *lock)
 {
     for (uint32_t i = 0; i < KIN_RWLOCK_READERS; i++) {
-        uint64_t reader = kin__load64(&lock->kin__readers[i]);
-        if (reader == 0)
+        uint64_t place = kin__load64(&lock->kin__readers[i]);
+        if (place == 0)
             continue;
-        if (kin__owner_alive(reader))
+        if (kin__owner_alive(READER(place)))
             return true;
-        (void)kin__cas64(&lock->kin__readers[i], &reader, 0);
+        (void)kin__cas64(&lock->kin__readers[i], &place, 0);
     }
     return false;
 }
@@ -131,22 +147,36 @@ static bool still_owned(void *object)
     return true;
 }
 
-static kin_err sleep_on_owner(kin_rwlock *lock, uint64_t owner, uint64_t deadline)
+static kin_err sleep_on_owner(kin_rwlock *lock, uint64_t key, uint64_t owner, uint64_t deadline, uint64_t *since)
 {
     kin__object *o = &lock->kin__o;
     sleep_on object = {lock, owner};
-    return kin__park_on(&(kin__wait){.key = o->id, .must_sleep = still_owned, .object = &object, .deadline = deadline, .holder = owner,
-                                     .kind = KIN_TYPE_RWLOCK, .name = o->name});
+    if (*since == 0)
+        *since = kin__now_ns();
+    return kin__park_on(&(kin__wait){.key = key, .must_sleep = still_owned, .object = &object, .deadline = deadline, .lock = o->id,
+                                     .holder = owner, .since = *since, .kind = KIN_TYPE_RWLOCK, .name = o->name});
 }
 
-/* Who releases the word wakes all who sleep on it: readers go on together, writers sort it out. */
+/* Wakes the writer that has waited longest, who speaks for all others; if there is none, the readers. */
+static void wake_next(uint64_t id)
+{
+    if (kin__wake_one(id) == 0)
+        kin__wake_all(readers_key(id));
+}
+
+static bool anybody_waits(uint64_t id)
+{
+    return kin__anybody_sleeps(id) || kin__anybody_sleeps(readers_key(id));
+}
+
+/* After the word was given up. */
 static void wake_after(uint64_t id, uint64_t word, bool pointed)
 {
     KIN_CRASH_POINT("rwlock.released");
-    if ((word & WAIT) != 0)
-        kin__wake_all(id);
-    else if (pointed)
+    if ((word & WAIT) != 0 || pointed)
         kin__edges_drop(id);
+    if ((word & WAIT) != 0)
+        wake_next(id);
 }
 
 static kin_err damaged(const kin__object *o, const char *how)
@@ -161,8 +191,8 @@ static bool no_place(void *object)
     kin_rwlock *lock = object;
     kin__store32(&lock->kin__o.number, 1); /* before the look: who leaves after it must see it */
     for (uint32_t i = 0; i < KIN_RWLOCK_READERS; i++) {
-        uint64_t reader = kin__load64(&lock->kin__readers[i]);
-        if (reader == 0 || !kin__owner_alive(reader))
+        uint64_t place = kin__load64(&lock->kin__readers[i]);
+        if (place == 0 || !kin__owner_alive(READER(place)))
             return false;
     }
     return true;
@@ -173,13 +203,28 @@ static void bury_writer(kin__object *o, uint64_t word)
 {
     uint64_t after = (word & (HELD | DAMAGED)) != 0 ? DAMAGED : 0;
     if (kin__cas64(&o->word, &word, after) && (word & WAIT) != 0)
-        kin__wake_all(o->id);
+        wake_next(o->id);
 }
 
-static kin_err reading(const kin__object *o, uint64_t word)
+/* Nobody waits for a place any more: who leaves need not look. */
+static void forget_full(kin__object *o)
+{
+    uint64_t full = place_key(o->id);
+    if (kin__anybody_sleeps(full))
+        return;
+    kin__store32(&o->number, 0);
+    if (!kin__anybody_sleeps(full))
+        return;
+    kin__store32(&o->number, 1); /* one has come, and those who left just now did not see it */
+    kin__wake_all(full);
+}
+
+static kin_err reading(kin__object *o, uint64_t word)
 {
     kin__held.unlisted++;
     KIN_CRASH_POINT("rwlock.reading");
+    if (kin__load32(&o->number) != 0)
+        forget_full(o);
     return (word & DAMAGED) != 0 ? damaged(o, "reading") : KIN_OK;
 }
 
@@ -189,7 +234,7 @@ kin_err kin_rwlock_acquire_read(kin_rwlock *lock, int64_t timeout_ms)
     if (err != KIN_OK)
         return err;
     kin__object *o = &lock->kin__o;
-    uint64_t deadline = kin__deadline(timeout_ms);
+    uint64_t deadline = kin__deadline(timeout_ms), since = 0;
     kin__spin spin = {0};
     bool spinning = timeout_ms != KIN_NOWAIT;
     kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;
@@ -217,9 +262,11 @@ kin_err kin_rwlock_acquire_read(kin_rwlock *lock, int64_t timeout_ms)
         if (spinning)
             spinning = kin__spin_more(&spin);
         else if (owner != 0)
-            end = sleep_on_owner(lock, owner, deadline);
+            end = sleep_on_owner(lock, readers_key(o->id), owner, deadline, &since);
+        else if (find_mine(lock) != NULL)
+            return kin__fail(KIN_ERANGE, "rwlock '%s': this thread reads it %d times", kin__object_name(o), AGAIN_MOST + 1);
         else
-            end = kin__park_on(&(kin__wait){.key = place_key(o), .must_sleep = no_place, .object = lock, .deadline = deadline,
+            end = kin__park_on(&(kin__wait){.key = place_key(o->id), .must_sleep = no_place, .object = lock, .deadline = deadline,
                                             .kind = KIN_TYPE_RWLOCK, .name = o->name});
     }
 }
@@ -258,7 +305,7 @@ static kin_err drain(kin_rwlock *lock, bool was_damaged, int64_t timeout_ms, uin
         if (spinning)
             spinning = kin__spin_more(&spin);
         else
-            err = kin__park_on(&(kin__wait){.key = drain_key(o), .must_sleep = still_read, .object = lock, .deadline = deadline,
+            err = kin__park_on(&(kin__wait){.key = drain_key(o->id), .must_sleep = still_read, .object = lock, .deadline = deadline,
                                             .kind = KIN_TYPE_RWLOCK, .name = o->name});
     }
     KIN_CRASH_POINT("rwlock.drained");
@@ -273,7 +320,7 @@ kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms)
     if (err != KIN_OK)
         return err;
     kin__object *o = &lock->kin__o;
-    uint64_t deadline = kin__deadline(timeout_ms);
+    uint64_t deadline = kin__deadline(timeout_ms), since = 0;
     kin__spin spin = {0};
     bool spinning = timeout_ms != KIN_NOWAIT;
     kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;
@@ -284,20 +331,27 @@ kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms)
         if (owner != 0 && !kin__owner_alive(owner)) {
             bury_writer(o, word);
         } else if (owner == 0) {
-            /* DAMAGED stays in the word, so that it is not forgotten if this one dies before it holds. */
-            if (!kin__cas64(&o->word, &word, kin__me | word))
+            /* DAMAGED stays in the word, so that it is not forgotten if this one dies before it holds. One who slept speaks for those who still do. */
+            uint64_t wait = since != 0 && anybody_waits(o->id) ? WAIT : 0;
+            if (!kin__cas64(&o->word, &word, kin__me | word | wait))
                 continue;
             kin__hold(o->id);
             KIN_CRASH_POINT("rwlock.owned");
             return drain(lock, (word & DAMAGED) != 0, timeout_ms, deadline);
+        } else if (find_mine(lock) != NULL) {
+            end = kin__fail(KIN_EDEADLK, "rwlock '%s': this thread holds it for reading", kin__object_name(o));
+            break; /* the writer that waits would wait for us */
         } else if (end != KIN_OK) {
-            return end == KIN_ETIMEDOUT ? kin__timed_out(o, KIN_TYPE_RWLOCK, "not free for writing", timeout_ms) : end;
+            break;
         } else if (spinning) {
             spinning = kin__spin_more(&spin);
         } else {
-            end = sleep_on_owner(lock, owner, deadline);
+            end = sleep_on_owner(lock, o->id, owner, deadline, &since);
         }
     }
+    if (since != 0) /* the wake that was for this one went to another writer, if there is one: readers have none to speak for them */
+        kin__wake_all(readers_key(o->id));
+    return end == KIN_ETIMEDOUT ? kin__timed_out(o, KIN_TYPE_RWLOCK, "not free for writing", timeout_ms) : end;
 }
 
 /* ---- both ---- */

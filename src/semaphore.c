@@ -2,7 +2,7 @@
  *
  * With undo there is a place for each unit instead: 0 while the unit is there, the name of the process that has it while it is not. Taking
  * is a CAS on a place that is free or names a dead process, so a unit and its user can never disagree, and nothing needs to be given back for
- * the dead. A unit that is about to be given together with others is marked, so that either all are given or none.
+ * the dead. Only threads of its own process take a process's name out, one at a time: so either all that are to be given are given, or none.
  *
  * Who gives a unit and finds WAIT clears it and wakes; who was woken and takes a unit passes on what is left, and sets WAIT again if others
  * sleep on. */
@@ -13,10 +13,12 @@
 #include "lock.h"
 #include "segment.h"
 
+#include <stdlib.h>
+#include <uv.h>
+
 #define WAIT ((uint64_t)1)
 #define UNDO ((uint64_t)2)
 #define ONE ((uint64_t)1 << 32)
-#define GIVING ((uint64_t)1 << 63) /* in a place */
 
 static bool has_undo(const kin_semaphore *s)
 {
@@ -67,7 +69,7 @@ void kin_semaphore_close(kin_semaphore *semaphore)
 
 static bool is_there(uint64_t user)
 {
-    return user == 0 || !kin__process_alive(user & ~GIVING);
+    return user == 0 || !kin__process_alive(user);
 }
 
 static int64_t count_there(const kin_semaphore *s)
@@ -90,47 +92,45 @@ static bool take_with_undo(kin_semaphore *s)
     return false;
 }
 
-/* Marks `units` of this process's as being given; false, and none is marked, if it has fewer. */
-static bool mark(kin_semaphore *s, uint32_t units)
+static uv_once_t once = UV_ONCE_INIT;
+static uv_mutex_t giving;
+
+static void make_mutex(void)
 {
-    uint32_t marked = 0, bound = s->kin__o.number;
-    for (uint32_t i = 0; i < bound && i < KIN_SEMAPHORE_UNDO_MAX && marked < units; i++) {
-        uint64_t mine = kin__my.id;
-        marked += kin__cas64(&s->kin__users[i], &mine, mine | GIVING);
+    if (uv_mutex_init(&giving) != 0)
+        abort(); /* no memory for a few bytes */
+}
+
+/* Takes the process's name out of `units` places; false, and nothing changed, if it is not in so many. */
+static bool take_out(kin_semaphore *s, uint32_t units)
+{
+    uint32_t bound = s->kin__o.number < KIN_SEMAPHORE_UNDO_MAX ? s->kin__o.number : KIN_SEMAPHORE_UNDO_MAX, mine = 0;
+    uv_once(&once, make_mutex);
+    uv_mutex_lock(&giving);
+    for (uint32_t i = 0; i < bound; i++)
+        mine += kin__load64(&s->kin__users[i]) == kin__my.id;
+    bool enough = mine >= units;
+    for (uint32_t i = 0; i < bound && enough && units > 0; i++) {
+        uint64_t *place = &s->kin__users[(kin__my.place + i) % bound];
+        if (kin__load64(place) == kin__my.id) {
+            units--;
+            kin__store64(place, 0);
+            KIN_CRASH_POINT("semaphore.taken.out");
+        }
     }
-    if (marked == units)
-        return true;
-    for (uint32_t i = 0; i < bound && i < KIN_SEMAPHORE_UNDO_MAX && marked > 0; i++) {
-        uint64_t mine = kin__my.id | GIVING;
-        marked -= kin__cas64(&s->kin__users[i], &mine, kin__my.id);
-    }
-    return false;
+    uv_mutex_unlock(&giving);
+    return enough;
 }
 
 static kin_err give_with_undo(kin_semaphore *s, uint32_t units)
 {
     kin__object *o = &s->kin__o;
     uint64_t id = o->id;
-    if (units == 1) { /* no need to mark */
-        bool given = false;
-        for (uint32_t i = 0; i < o->number && i < KIN_SEMAPHORE_UNDO_MAX && !given; i++) {
-            uint64_t mine = kin__my.id;
-            given = kin__cas64(&s->kin__users[(kin__my.place + i) % o->number], &mine, 0);
-        }
-        if (!given)
-            return kin__fail(KIN_EPERM, "semaphore '%s': this process has no unit of it", kin__object_name(o));
-    } else {
-        if (units > o->number || !mark(s, units))
-            return kin__fail(KIN_EPERM, "semaphore '%s': this process has not %lu units of it", kin__object_name(o), (unsigned long)units);
-        KIN_CRASH_POINT("semaphore.marked");
-        uint32_t given = 0;
-        for (uint32_t i = 0; i < o->number && i < KIN_SEMAPHORE_UNDO_MAX && given < units; i++) {
-            uint64_t mine = kin__my.id | GIVING;
-            given += kin__cas64(&s->kin__users[i], &mine, 0);
-        }
-    }
+    if (!take_out(s, units))
+        return kin__fail(KIN_EPERM, "semaphore '%s': this process has not %lu unit%s of it", kin__object_name(o), (unsigned long)units,
+                         units == 1 ? "" : "s");
     KIN_CRASH_POINT("semaphore.given.back");
-    if ((kin__load64(&o->word) & WAIT) != 0 && (kin__and64(&o->word, ~WAIT) & WAIT) != 0)
+    if ((kin__load64(&o->word) & WAIT) != 0) /* it stays: nothing may be written here once the units are given */
         kin__wake_some(id, units);
     return KIN_OK;
 }
@@ -178,7 +178,7 @@ static int64_t units_there(const kin_semaphore *s)
 static kin_err acquire_slow(kin_semaphore *s, bool undo, int64_t timeout_ms)
 {
     kin__object *o = &s->kin__o;
-    uint64_t deadline = kin__deadline(timeout_ms);
+    uint64_t deadline = kin__deadline(timeout_ms), since = 0;
     if (timeout_ms != KIN_NOWAIT) {
         for (kin__spin spin = {0}; kin__spin_more(&spin);) {
             if (take(s, undo, false))
@@ -196,7 +196,9 @@ static kin_err acquire_slow(kin_semaphore *s, bool undo, int64_t timeout_ms)
         }
         if (err != KIN_OK)
             return kin__timed_out(o, KIN_TYPE_SEMAPHORE, "no unit", timeout_ms);
-        err = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = none_there, .object = s, .deadline = deadline,
+        if (since == 0)
+            since = kin__now_ns();
+        err = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = none_there, .object = s, .deadline = deadline, .since = since,
                                         .kind = KIN_TYPE_SEMAPHORE, .name = o->name});
         slept = true;
     }

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "park.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 OS_THREAD_LOCAL_FAST kin__holds kin__held;
@@ -54,6 +55,63 @@ uint64_t kin__thread_attach(void)
     return 0;
 }
 
+/* Locks beyond KIN__HOLDS; a thread that has so many can afford it. */
+static OS_THREAD_LOCAL struct spill {
+    uint64_t *ids;
+    bool *pointed;
+    uint32_t count, space;
+} spill;
+
+static bool spill_grow(void)
+{
+    if (spill.count < spill.space)
+        return true;
+    uint32_t space = spill.space != 0 ? spill.space * 2 : 256;
+    uint64_t *ids = realloc(spill.ids, space * sizeof *ids);
+    if (ids != NULL)
+        spill.ids = ids;
+    bool *pointed = ids != NULL ? realloc(spill.pointed, space * sizeof *pointed) : NULL;
+    if (pointed == NULL)
+        return false;
+    spill.pointed = pointed;
+    spill.space = space;
+    return true;
+}
+
+static void spill_drop(void)
+{
+    free(spill.ids);
+    free(spill.pointed);
+    memset(&spill, 0, sizeof spill);
+}
+
+void kin__hold_more(uint64_t id)
+{
+    if (!spill_grow()) {
+        kin__held.unlisted++; /* a deadlock through it may go unseen */
+        return;
+    }
+    spill.ids[spill.count] = id;
+    spill.pointed[spill.count++] = false;
+}
+
+static bool unhold_spilled(uint64_t id)
+{
+    uint32_t i = spill.count;
+    while (i > 0 && spill.ids[i - 1] != id)
+        i--;
+    if (i == 0) {
+        if (kin__held.unlisted != 0)
+            kin__held.unlisted--;
+        return true;
+    }
+    bool was_pointed = spill.pointed[i - 1];
+    spill.count--;
+    spill.ids[i - 1] = spill.ids[spill.count];
+    spill.pointed[i - 1] = spill.pointed[spill.count];
+    return was_pointed;
+}
+
 /* Locks are mostly released in the reverse order; any order will do. */
 bool kin__unhold_any(uint64_t id)
 {
@@ -61,17 +119,36 @@ bool kin__unhold_any(uint64_t id)
     uint32_t i = h->count;
     while (i > 0 && h->ids[i - 1] != id)
         i--;
-    if (i-- == 0) {
-        if (h->unlisted != 0)
-            h->unlisted--;
-        return true;
-    }
+    if (i-- == 0)
+        return unhold_spilled(id);
     uint64_t below = ((uint64_t)1 << i) - 1;
     bool was_pointed = (h->pointed >> i & 1) != 0;
     h->pointed = (h->pointed & below) | (h->pointed >> 1 & ~below);
     h->count--;
     memmove(&h->ids[i], &h->ids[i + 1], (h->count - i) * sizeof h->ids[0]);
     return was_pointed;
+}
+
+bool kin__points(uint64_t id)
+{
+    for (uint32_t i = 0; i < kin__held.count; i++) {
+        if (kin__held.ids[i] == id) {
+            kin__held.pointed |= (uint64_t)1 << i;
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < spill.count; i++) {
+        if (spill.ids[i] == id) {
+            spill.pointed[i] = true;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool kin__holds_anything(void)
+{
+    return kin__held.count + kin__held.unlisted + spill.count != 0;
 }
 
 void kin__describe_thread(uint64_t owner, char *text, size_t size)
@@ -124,9 +201,9 @@ static void thread_ended(void *value)
     uint32_t place = kin__owner_place(me);
     os_park_leave(place, kin__owner_generation(me));
     uint64_t claim = kin__load64(&kin__my.session->threads[place].claim);
-    if (claim >> 32 != me >> 32)
-        return;
-    if (free_place(place, claim) && kin__held.count + kin__held.unlisted != 0)
+    bool held = kin__holds_anything();
+    spill_drop();
+    if (claim >> 32 == me >> 32 && free_place(place, claim) && held)
         kin__wake_everybody(); /* whoever waits for a lock that this thread took along looks again */
     memset(&kin__held, 0, sizeof kin__held);
 }

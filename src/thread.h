@@ -11,22 +11,23 @@
 typedef struct kin__holds {
     uint64_t me;       /* the owner word; 0 until the thread has a place in the thread table */
     uint32_t count;    /* of ids                                                             */
-    uint32_t unlisted; /* held beside those in `ids`: beyond KIN__HOLDS, and what has no single owner */
+    uint32_t unlisted; /* what is held and has no single owner                               */
     uint64_t pointed;  /* a bit for each id: sleepers were told that it is held by this thread */
     uint64_t ids[KIN__HOLDS];
 } kin__holds;
 extern OS_THREAD_LOCAL_FAST kin__holds kin__held;
 #define kin__me kin__held.me
 
+void kin__hold_more(uint64_t id);
 static inline void kin__hold(uint64_t id)
 {
     uint32_t n = kin__held.count;
-    if (n < KIN__HOLDS) {
-        kin__held.ids[n] = id;
-        kin__held.count = n + 1;
-    } else {
-        kin__held.unlisted++;
+    if (n == KIN__HOLDS) {
+        kin__hold_more(id);
+        return;
     }
+    kin__held.ids[n] = id;
+    kin__held.count = n + 1;
 }
 
 /* True if sleepers must be told that this thread holds it no more. */
@@ -39,6 +40,10 @@ static inline bool kin__unhold(uint64_t id)
     kin__held.count = n - 1;
     return false;
 }
+
+/* Whether the thread holds that lock; from now on sleepers must be told when it does no more. */
+bool kin__points(uint64_t id);
+bool kin__holds_anything(void);
 
 /* Gives the calling thread a place. 0 on failure (KIN_ESTATE, KIN_EAGAIN). */
 uint64_t kin__thread_attach(void);

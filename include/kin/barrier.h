@@ -47,8 +47,8 @@ KIN_API kin_err kin_barrier_create(kin_barrier **barrier, int64_t parties, const
 KIN_API kin_err kin_barrier_init(kin_barrier *barrier, int64_t parties, const kin_barrier_options *options);
 KIN_API void kin_barrier_close(kin_barrier *barrier);
 
-/* Waits for the others. `index`, if not NULL, gets a number from 0 to parties - 1 that no other thread of this round gets; a thread that comes
- * in each round keeps its own. KIN_FOREVER means the barrier's own time-out, if it has one.
+/* Waits for the others. `index`, if not NULL, gets a number from 0 to parties - 1 that no other thread of this round gets; as long as the
+ * same threads come, each keeps its own. KIN_FOREVER means the barrier's own time-out, if it has one.
  *
  * KIN_OK         all have come
  * KIN_ETIMEDOUT  they have not come in time; the barrier is broken now

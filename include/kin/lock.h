@@ -12,7 +12,6 @@
  * Deadlock  A cycle of threads, of any processes, each waiting for a lock (kin_lock, kin_rlock, kin_rwlock held by a writer) that the
  *           next one holds, is found when it closes, also if some wait with a time-out. Exactly one of them gets KIN_EDEADLK; its
  *           kin_last_error() names every process, thread and lock of the cycle. The others wait on, for what that one should release now.
- *           (Of a thread that holds more than 64 locks at once only 64 are sure to be seen.)
  */
 #ifndef KIN_LOCK_H
 #define KIN_LOCK_H

@@ -367,28 +367,6 @@ static void more_than_it_has_parties(void **state)
     sync_dismiss(&crew);
 }
 
-/* Whoever else comes, one that comes in each round keeps its index. */
-static void who_comes_in_each_round_keeps_its_index(void **state)
-{
-    (void)state;
-    make(2, 0);
-    sync_actor *always = actor(0, false);
-    int64_t index = -1;
-    for (int i = 1; i <= 3; i++)
-        (void)actor(i, i % 2 != 0);
-    for (int round = 0; round < 12; round++) {
-        sync_actor *other = &shared->actors[1 + round % 3], *first = round % 4 == 0 ? always : other;
-        sync_ask(first, WAIT, 0, KIN_FOREVER);
-        until_waiting(1);
-        assert_int_equal(sync_do(first == always ? other : always, WAIT, 0, KIN_FOREVER), KIN_OK);
-        assert_int_equal(sync_answer(first), KIN_OK);
-        assert_int_equal(always->result + other->result, 1);
-        assert_true(index < 0 || index == always->result);
-        index = always->result;
-    }
-    sync_dismiss(&crew);
-}
-
 /* Who ends by itself is replaced by whoever comes in its stead. */
 static void who_ends_is_replaced(void **state)
 {
@@ -813,7 +791,6 @@ int main(int argc, char **argv)
         TEST(eight_threads_in_step),
         TEST(as_many_as_there_can_be),
         TEST(more_than_it_has_parties),
-        TEST(who_comes_in_each_round_keeps_its_index),
         TEST(who_ends_is_replaced),
         TEST(an_action_in_each_round),
         TEST(the_last_to_come_acts_over_processes),

@@ -268,28 +268,6 @@ static void first_come_first_served(void **state)
     sync_dismiss(&crew);
 }
 
-/* Several at once, to those who have waited longest. */
-static void first_come_first_served_with_many(void **state)
-{
-    (void)state;
-    make(0, 0, false);
-    for (int i = 0; i < ACTORS; i++)
-        (void)actor(i, i % 2 != 0);
-    for (int round = 0; round < test_scale(100, 20); round++) {
-        shared->ordered = 0;
-        for (int i = 0; i < ACTORS; i++)
-            sync_ask_asleep(&shared->actors[i], ACQUIRE_AND_NOTE, 0, i);
-        check(kin_semaphore_release_many(&shared->semaphore, 3));
-        assert_true(crash_until_at_least(&shared->ordered, 3));
-        for (int i = 0; i < 3; i++)
-            assert_true(shared->order[i] < 3);
-        check(kin_semaphore_release_many(&shared->semaphore, 2));
-        for (int i = 0; i < ACTORS; i++)
-            assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK);
-    }
-    sync_dismiss(&crew);
-}
-
 /* Who gives up takes no unit along, and no wake. */
 static int take_with_short_time_outs(kin_args *args)
 {
@@ -644,7 +622,6 @@ int main(int argc, char **argv)
         TEST(as_many_go_on_as_units_are_given_over_processes),
         TEST(as_many_go_on_as_units_are_given_over_threads),
         TEST(first_come_first_served),
-        TEST(first_come_first_served_with_many),
         TEST(who_gives_up_takes_nothing_along),
         TEST(conserved_in_a_struct),
         TEST(conserved_in_one_of_its_own),
