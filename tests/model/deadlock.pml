@@ -9,11 +9,15 @@
 #define LOCKS 2
 #endif
 #ifndef TAKES
-#define TAKES 2
+#define TAKES 2       /* how often a thread takes a lock, and how often the last thread does */
 #endif
+#ifndef LAST_TAKES
+#define LAST_TAKES TAKES
+#endif
+#define may_take (!failed && takes < (me == N - 1 -> LAST_TAKES : TAKES))
 
 #define BIT(n) (1 << (n))
-#define me (_pid - 2) /* after the killer and the reaper */
+#define me (_pid - 3) /* after init, the killer and the reaper */
 #define alive(n) ((noticed & BIT(n)) == 0) /* as far as the library knows */
 
 /* ---- the thread table and parking, coarser than in parking.inc: a scan that wakes is one step ---- */
@@ -52,8 +56,8 @@ inline wake_one(k)
     }
 }
 
-#define KILL(n) d_step { deaths < DEATHS && ((dead | done) & BIT(n)) == 0 -> dead = dead | BIT(n); deaths++ }
-active proctype killer()
+#define KILL(n) d_step { deaths != 0 && ((dead | done) & BIT(n)) == 0 -> dead = dead | BIT(n); deaths-- }
+proctype killer()
 {
 end:
     do
@@ -65,7 +69,7 @@ end:
 
 #define NOTICE(n) d_step { (dead & BIT(n)) != 0 && alive(n) -> noticed = noticed | BIT(n) }
 #define WAKE(n) d_step { if :: alive(n) && key[n] != 0 -> wake[n] = 1 :: else fi; skip }
-active proctype reaper()
+proctype reaper()
 {
 end:
     do
@@ -326,17 +330,17 @@ inline release(m)
 }
 
 /* Takes and releases locks as it likes, for as long as it likes, never one that it has. After KIN_EDEADLK it releases all. */
-active [N] proctype thread()
+proctype thread()
 {
     byte turn, i, saw, mine, pointed, node, start, victim, path[3], m, was, takes;
     bool chosen, slept, failed;
     {
         do
-        :: atomic { !failed && takes < TAKES && (mine & 1) == 0 -> takes++; m = 0 };
+        :: atomic { may_take && (mine & 1) == 0 -> takes++; m = 0 };
            go: acquire(m)
-        :: atomic { !failed && takes < TAKES && (mine & 2) == 0 && (me != 0 || takes != 0) -> takes++; m = 1; goto go }
+        :: atomic { may_take && (mine & 2) == 0 && (me != 0 || takes != 0) -> takes++; m = 1; goto go }
 #if LOCKS > 2
-        :: atomic { !failed && takes < TAKES && (mine & 4) == 0 && (me != 0 || takes != 0) -> takes++; m = 2; goto go }
+        :: atomic { may_take && (mine & 4) == 0 && (me != 0 || takes != 0) -> takes++; m = 2; goto go }
 #endif
         :: atomic { (mine & 1) != 0 -> m = 0 };
            back: release(m)
@@ -345,9 +349,30 @@ active [N] proctype thread()
         :: atomic { (mine & 4) != 0 -> m = 2; goto back }
 #endif
         :: failed && mine == 0 -> failed = false
-        :: !failed && mine == 0 && takes == TAKES -> break
+        :: !failed && !may_take && mine == 0 -> break
         od;
         done = done | BIT(me)
     } unless { d_step { (dead & BIT(me)) != 0; FORGET_WALK; turn = 0; i = 0; saw = 0; mine = 0; pointed = 0; m = 0; takes = 0;
         chosen = false; slept = false; failed = false } }
+}
+
+/* Decides how many will die. */
+init
+{
+    atomic {
+        if
+        :: deaths = 0
+#if DEATHS > 0
+        :: deaths = 1
+#endif
+#if DEATHS > 1
+        :: deaths = 2
+#endif
+        fi;
+        run killer();
+        run reaper();
+        run thread();
+        run thread();
+        run thread()
+    }
 }

@@ -109,7 +109,7 @@ inline release()
 #endif
 }
 
-active [N] proctype thread()
+proctype thread()
 {
     byte turn, bits, saw;
     bool chosen, late, slept;
