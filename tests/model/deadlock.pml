@@ -14,6 +14,11 @@
 #ifndef LAST_TAKES
 #define LAST_TAKES TAKES
 #endif
+#ifdef RING /* each thread takes one lock, and then the next one of the ring: with the first, or after it */
+#define next_is(n) ((me + takes) % LOCKS == n)
+#else
+#define next_is(n) (n == 0 || me != 0 || takes != 0)
+#endif
 #define may_take (!failed && takes < (me == N - 1 -> LAST_TAKES : TAKES))
 
 #define BIT(n) (1 << (n))
@@ -136,17 +141,8 @@ inline point()
     do
     :: d_step { i < N && (i == me || (wake[i] & 1) != 0 || key[i] == 0 || (mine & BIT(key[i] - 1)) == 0) -> i++ }
     :: d_step { i < N && i != me && (wake[i] & 1) == 0 && key[i] != 0 && (mine & BIT(key[i] - 1)) != 0 ->
-           pointed = pointed | BIT(key[i] - 1); remembers[me * N + i] = wake[i]
-#ifdef BUG_POINT_ONCE
-           ; saw = edge[i].to + 1
-#endif
-       };
-#ifndef BUG_POINT_ONCE
+           pointed = pointed | BIT(key[i] - 1); remembers[me * N + i] = wake[i] };
        d_step { if :: edge[i].turn == remembers[me * N + i] -> edge[i].to = me; edge[i].confirmed = true :: else fi;
-#else
-       d_step { if :: edge[i].turn == remembers[me * N + i] && edge[i].to + 1 == saw -> edge[i].to = me; edge[i].confirmed = true :: else fi;
-           saw = 0;
-#endif
            remembers[me * N + i] = 0; i++ }
     :: i >= N -> break
     od;
@@ -336,11 +332,11 @@ proctype thread()
     bool chosen, slept, failed;
     {
         do
-        :: atomic { may_take && (mine & 1) == 0 -> takes++; m = 0 };
+        :: atomic { may_take && next_is(0) && (mine & 1) == 0 -> takes++; m = 0 };
            go: acquire(m)
-        :: atomic { may_take && (mine & 2) == 0 && (me != 0 || takes != 0) -> takes++; m = 1; goto go }
+        :: atomic { may_take && next_is(1) && (mine & 2) == 0 -> takes++; m = 1; goto go }
 #if LOCKS > 2
-        :: atomic { may_take && (mine & 4) == 0 && (me != 0 || takes != 0) -> takes++; m = 2; goto go }
+        :: atomic { may_take && next_is(2) && (mine & 4) == 0 -> takes++; m = 2; goto go }
 #endif
         :: atomic { (mine & 1) != 0 -> m = 0 };
            back: release(m)

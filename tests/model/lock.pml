@@ -100,7 +100,7 @@ inline release()
     :: (word & WAIT) != 0 -> wake_one(LOCK)
     :: (word & WAIT) == 0
     fi;
-    d_step { released() }
+    atomic { released() }
 #else
     if
     :: d_step { (word & WAIT) != 0 -> released() }; wake_one(LOCK)

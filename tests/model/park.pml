@@ -50,11 +50,13 @@ inline wait_for()
         :: d_step { (word[k] & FREE) != 0 -> word[k] = (chosen -> WAIT : 0); got = true; slept = false; chosen = false; late = false; limited = false }; break
         :: d_step { (word[k] & FREE) == 0 -> chosen = false }
         fi
-    :: d_step { (word[k] & FREE) == 0 && late -> late = false; slept = false; limited = false }; break /* the last look */
+    :: d_step { late -> late = false; slept = false; limited = false }; break /* gives up, perhaps without a last look */
     :: d_step { (word[k] & FREE) == 0 && !late && k == GATE && !alive(0) -> slept = false }; break
     :: (word[k] & FREE) == 0 && !late && (k == TOKEN || alive(0)) ->
         if
+#ifndef NO_TIMEOUT
         :: k == TOKEN -> limited = true
+#endif
         :: limited = false
         fi;
 #ifdef BUG_LOOK_BEFORE_PUBLISH
@@ -105,7 +107,9 @@ proctype thread()
             :: posts < POSTS -> post(TOKEN); posts++
             :: posts == POSTS -> break
             od;
+#ifndef NO_GATE
             post(GATE)
+#endif
         :: me != 0 ->
             k = TOKEN;
             do
@@ -115,7 +119,11 @@ proctype thread()
                 :: k == TOKEN && got -> post(TOKEN)
                 :: k == TOKEN
                 fi;
+#ifdef NO_GATE
+                break
+#else
                 atomic { got = false; k = GATE }
+#endif
             od
         fi;
     over:
