@@ -57,6 +57,7 @@ int main(void) { return puts("") < 0; }'; }
 has_qemu() { have qemu-aarch64 || have qemu-aarch64-static; }
 has_python() { have python3; }
 has_valgrind() { have valgrind; }
+has_spin() { have spin; }
 
 wants_demo=(
     "cc: gcc libc6-dev"
@@ -77,6 +78,7 @@ wants_test=(
     "qemu: qemu-user"
     "python: python3"
     "valgrind: valgrind"
+    "spin: spin"
 )
 wants=("${wants_demo[@]}")
 [ "$level" = test ] && wants+=("${wants_test[@]}")
