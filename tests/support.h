@@ -111,6 +111,10 @@ bool test_has_children(void);
 /* Counts the signals that tell of a child's end, from now on. */
 void test_watch_signals(void);
 int test_signals(void);
+/* Has `function` called in a signal handler for each test_signal to this process; false where there are no signals. */
+bool test_has_signals(void);
+bool test_on_signal(void (*function)(void));
+void test_signal(int64_t pid);
 /* Runs `function` in a plain copy of this process (fork) and gives its result, 0-255; -1 if the system cannot. */
 int test_in_copy(int (*function)(void));
 /* Sets the mask for the permissions of new files, and gives the one before. */

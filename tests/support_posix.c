@@ -185,6 +185,33 @@ int test_signals(void)
     return signals;
 }
 
+bool test_has_signals(void)
+{
+    return true;
+}
+
+static void (*on_signal)(void);
+
+static void call_on_signal(int number)
+{
+    (void)number;
+    int kept = errno;
+    on_signal();
+    errno = kept;
+}
+
+bool test_on_signal(void (*function)(void))
+{
+    struct sigaction action = {.sa_handler = call_on_signal};
+    on_signal = function;
+    return sigaction(SIGUSR1, &action, NULL) == 0;
+}
+
+void test_signal(int64_t pid)
+{
+    (void)kill((pid_t)pid, SIGUSR1);
+}
+
 int test_in_copy(int (*function)(void))
 {
     int status;

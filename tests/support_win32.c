@@ -131,6 +131,22 @@ int test_signals(void)
     return 0;
 }
 
+bool test_has_signals(void)
+{
+    return false;
+}
+
+bool test_on_signal(void (*function)(void))
+{
+    (void)function;
+    return false;
+}
+
+void test_signal(int64_t pid)
+{
+    (void)pid;
+}
+
 int test_in_copy(int (*function)(void))
 {
     (void)function;

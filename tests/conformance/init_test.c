@@ -10,7 +10,7 @@
 
 /* What kin answers before kin_init, gathered in main: whoever forgets the call learns of it. */
 static struct {
-    kin_err start, segment, value, array, lock, late_code;
+    kin_err start, segment, value, array, lock, late_code, sync[6];
     char sentence[256];
     bool names_empty;
     bool objects_null;
@@ -37,8 +37,21 @@ static void gather_before(void)
     before.value = kin_value_create(&value, 1);
     before.array = kin_array_create(&array, KIN_I32, 1);
     before.lock = kin_lock_create(&lock, NULL);
+    kin_rlock *rlock = NULL;
+    kin_semaphore *semaphore = NULL;
+    kin_event *event = NULL;
+    kin_condition *condition = NULL;
+    kin_barrier *barrier = NULL;
+    kin_rwlock *rwlock = NULL;
+    before.sync[0] = kin_rlock_create(&rlock, NULL);
+    before.sync[1] = kin_semaphore_create(&semaphore, 1, NULL);
+    before.sync[2] = kin_event_create(&event, NULL);
+    before.sync[3] = kin_condition_create(&condition, NULL);
+    before.sync[4] = kin_barrier_create(&barrier, 2, NULL);
+    before.sync[5] = kin_rwlock_create(&rwlock, NULL);
     before.late_code = kin_last_code();
-    before.objects_null = process == NULL && segment == NULL && value == NULL && array == NULL && lock == NULL;
+    before.objects_null = rlock == NULL && semaphore == NULL && event == NULL && condition == NULL && barrier == NULL && rwlock == NULL;
+    before.objects_null = before.objects_null && process == NULL && segment == NULL && value == NULL && array == NULL && lock == NULL;
 }
 
 static void nothing_before_init(void **state)
@@ -51,6 +64,8 @@ static void nothing_before_init(void **state)
     assert_int_equal(before.value, KIN_ESTATE);
     assert_int_equal(before.array, KIN_ESTATE);
     assert_int_equal(before.lock, KIN_ESTATE);
+    for (size_t i = 0; i < sizeof before.sync / sizeof before.sync[0]; i++)
+        assert_int_equal(before.sync[i], KIN_ESTATE);
     assert_int_equal(before.late_code, KIN_ESTATE);
     assert_true(before.objects_null);
 }

@@ -1,10 +1,12 @@
 /* kin/lock.h as long as nobody dies; see tests/crash/lock_death_test.c for the rest. */
-#include "crash_support.h"
+#include "sync_support.h"
 
 #include "atomic.h"
 
 #include <string.h>
 #include <uv.h>
+
+enum { ACTORS = 20, HELD_MOST = 300 };
 
 /* What the processes share. The two words are plain: only the lock keeps them equal. */
 struct shared {
@@ -13,10 +15,16 @@ struct shared {
     uint32_t ready, go;
     char remote[128];
     uint64_t second;
+    kin_lock ring[ACTORS];
+    kin_rlock rlock;
+    kin_rwlock rwlock;
+    uint32_t order[ACTORS], ordered, alarms;
+    sync_actor actors[ACTORS];
 };
 
 static kin_segment *segment;
 static struct shared *shared;
+static sync_crew crew;
 
 static int setup(void **state)
 {
@@ -30,7 +38,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    kin_segment_close(segment);
+    if (sync_abandon(&crew))
+        kin_segment_close(segment);
     return 0;
 }
 
@@ -497,10 +506,506 @@ static void a_closed_lock_stays_held_until_its_owner_ends(void **state)
     kin_lock_close(lock);
 }
 
+/* ---- deadlocks ---- */
+
+enum { ACQUIRE, RELEASE, HOLDS, ACQUIRE_AND_NOTE, HOLD_MANY };
+enum { RLOCK = -1, RWLOCK = -2 }; /* objects beside the ring's */
+
+static kin_err perform(void *arg, sync_actor *order)
+{
+    struct shared *s = arg;
+    kin_err err;
+    switch (order->call) {
+    case ACQUIRE:
+        return order->object == RLOCK    ? kin_rlock_acquire(&s->rlock, order->number)
+               : order->object == RWLOCK ? kin_rwlock_acquire_write(&s->rwlock, order->number)
+                                         : kin_lock_acquire(&s->ring[order->object], order->number);
+    case RELEASE:
+        return order->object == RLOCK    ? kin_rlock_release(&s->rlock)
+               : order->object == RWLOCK ? kin_rwlock_release(&s->rwlock)
+                                         : kin_lock_release(&s->ring[order->object]);
+    case HOLDS:
+        order->result = kin_lock_held(&s->ring[order->object]);
+        return KIN_OK;
+    case ACQUIRE_AND_NOTE: /* number: who */
+        err = kin_lock_acquire(&s->ring[order->object], KIN_FOREVER);
+        s->order[s->ordered++ % ACTORS] = (uint32_t)order->number;
+        return err != KIN_OK ? err : kin_lock_release(&s->ring[order->object]);
+    case HOLD_MANY: /* number: how many, of its own; they are never released */
+        for (int64_t i = 0; i < order->number; i++) {
+            kin_lock *lock;
+            err = kin_lock_create(&lock, NULL);
+            if (err == KIN_OK)
+                err = kin_lock_acquire(lock, KIN_NOWAIT);
+            if (err != KIN_OK)
+                return err;
+        }
+        return KIN_OK;
+    default:
+        return KIN_ENOTSUP;
+    }
+}
+
+static int act(kin_args *args)
+{
+    struct shared *s;
+    kin_segment *mine;
+    int index;
+    CHILD_CHECK(kin_unpack(args, &mine, &index) == KIN_OK);
+    s = kin_segment_data(mine);
+    return sync_act(&s->actors[index], perform, s);
+}
+
+static void actors(int count, bool thread)
+{
+    char name[48];
+    for (int i = 0; i < ACTORS; i++) {
+        (void)snprintf(name, sizeof name, "lock number %d of the ring", i);
+        check(kin_lock_init(&shared->ring[i], &(kin_lock_options){.name = name}));
+    }
+    check(kin_rlock_init(&shared->rlock, &(kin_rlock_options){.name = "the recursive one"}));
+    check(kin_rwlock_init(&shared->rwlock, &(kin_rwlock_options){.name = "the written one"}));
+    for (int i = 0; i < count; i++) {
+        if (thread)
+            sync_enlist_thread(&crew, &shared->actors[i], perform, shared);
+        else
+            sync_enlist_process(&crew, &shared->actors[i], act, KIN_ARGS(segment, i));
+    }
+}
+
+/* The one of these that has an answer; -1 if none comes. */
+static int who_is_told(int count)
+{
+    for (int64_t end = kin_now() + test_ms(20000); kin_now() < end; uv_sleep(1)) {
+        for (int i = 0; i < count; i++) {
+            if (sync_answered(&shared->actors[i]))
+                return i;
+        }
+    }
+    return -1;
+}
+
+/* Its sentence names every process, thread and lock of the cycle. */
+static void says_all(const sync_actor *told, int count, const int *objects)
+{
+    char text[64];
+    for (int i = 0; i < count; i++) {
+        const sync_actor *a = &shared->actors[i];
+        (void)snprintf(text, sizeof text, "'%s'", a->name);
+        test_check_says(told->said, text, __FILE__, __LINE__);
+        (void)snprintf(text, sizeof text, "pid %lld)", (long long)a->pid);
+        test_check_says(told->said, text, __FILE__, __LINE__);
+        (void)snprintf(text, sizeof text, "thread %lu ", (unsigned long)a->thread);
+        test_check_says(told->said, text, __FILE__, __LINE__);
+        if (objects[i] >= 0)
+            (void)snprintf(text, sizeof text, "'lock number %d of the ring'", objects[i]);
+        else
+            (void)snprintf(text, sizeof text, "'%s'", objects[i] == RLOCK ? "the recursive one" : "the written one");
+        test_check_says(told->said, text, __FILE__, __LINE__);
+    }
+}
+
+/* Actor i holds object i of `objects` and wants the next one; the last closes the cycle. Exactly one is told, and when it releases what it holds,
+ * the others get theirs, one after the other. */
+static void cycle(int count, const int *objects, bool at_once)
+{
+    int rounds = 3;
+    for (int round = 0; round < rounds; round++) {
+        for (int i = 0; i < count; i++)
+            assert_int_equal(sync_do(&shared->actors[i], ACQUIRE, objects[i], KIN_FOREVER), KIN_OK);
+        for (int k = 0; k < count; k++) {
+            int i = (k + round) % count;
+            /* Also if some wait with a time-out. */
+            int64_t patience = i % 3 == 1 ? test_ms(20000) : KIN_FOREVER;
+            if (at_once || k == count - 1)
+                sync_ask(&shared->actors[i], ACQUIRE, objects[(i + 1) % count], patience);
+            else
+                sync_ask_asleep(&shared->actors[i], ACQUIRE, objects[(i + 1) % count], patience);
+        }
+        int told = who_is_told(count);
+        assert_true(told >= 0);
+        if (shared->actors[told].error != KIN_EDEADLK)
+            fail_msg("%s: %s", kin_strerror(shared->actors[told].error), shared->actors[told].said);
+        says_all(&shared->actors[told], count, objects);
+        for (int i = 0; i < count; i++) {
+            if (i != told)
+                assert_false(sync_answered(&shared->actors[i]));
+        }
+        int next = told;
+        for (int done = 0; done < count; done++) { /* whoever waits for what it has goes on */
+            assert_int_equal(sync_do(&shared->actors[next], RELEASE, objects[next], 0), KIN_OK);
+            int freed = next;
+            next = (next + count - 1) % count;
+            if (next == told)
+                break;
+            assert_int_equal(sync_answer(&shared->actors[next]), KIN_OK);
+            assert_int_equal(sync_do(&shared->actors[next], RELEASE, objects[freed], 0), KIN_OK);
+        }
+    }
+    sync_dismiss(&crew);
+}
+
+static void a_cycle_of_two_processes(void **state)
+{
+    (void)state;
+    actors(2, false);
+    cycle(2, (const int[]){0, 1}, false);
+    actors(2, false);
+    cycle(2, (const int[]){0, 1}, true);
+}
+
+static void a_cycle_of_two_threads(void **state)
+{
+    (void)state;
+    actors(2, true);
+    cycle(2, (const int[]){0, 1}, false);
+    actors(2, true);
+    cycle(2, (const int[]){0, 1}, true);
+}
+
+static void a_cycle_of_three(void **state)
+{
+    (void)state;
+    for (int thread = 0; thread < 2; thread++) {
+        actors(3, thread != 0);
+        cycle(3, (const int[]){4, 0, 2}, false);
+        actors(3, thread != 0);
+        cycle(3, (const int[]){1, 2, 3}, true);
+    }
+}
+
+static void a_cycle_of_twenty(void **state)
+{
+    (void)state;
+    int all[ACTORS], count = test_on_windows() ? 6 : ACTORS;
+    for (int i = 0; i < count; i++)
+        all[i] = (i * 7) % ACTORS;
+    for (int thread = 0; thread < 2; thread++) {
+        actors(count, thread != 0);
+        cycle(count, all, false);
+        actors(count, thread != 0);
+        cycle(count, all, true);
+    }
+}
+
+static void a_cycle_over_all_kinds(void **state)
+{
+    (void)state;
+    for (int thread = 0; thread < 2; thread++) {
+        actors(4, thread != 0);
+        cycle(4, (const int[]){0, RLOCK, RWLOCK, 3}, false);
+        actors(3, thread != 0);
+        cycle(3, (const int[]){RWLOCK, 5, RLOCK}, true);
+    }
+}
+
+/* A name of `size` - 1 bytes that begins with a number and looks like a format. */
+static void make_name(char *name, size_t size, int number)
+{
+    memset(name, '~', size - 1);
+    name[size - 1] = 0;
+    memcpy(name, "00 %s%n", 7);
+    name[0] = (char)('0' + number / 10);
+    name[1] = (char)('0' + number % 10);
+}
+
+/* The longest names there can be, also such as look like formats. */
+static void a_cycle_with_long_names(void **state)
+{
+    (void)state;
+    int count = test_on_windows() ? 6 : ACTORS, told;
+    char process[48], lock[40];
+    for (int i = 0; i < count; i++) {
+        make_name(process, sizeof process, i);
+        make_name(lock, sizeof lock, i);
+        check(kin_lock_init(&shared->ring[i], &(kin_lock_options){.name = lock}));
+        sync_enlist_process_named(&crew, &shared->actors[i], act, KIN_ARGS(segment, i), process);
+    }
+    for (int i = 0; i < count; i++)
+        assert_int_equal(sync_do(&shared->actors[i], ACQUIRE, i, KIN_FOREVER), KIN_OK);
+    for (int i = 0; i < count; i++)
+        sync_ask(&shared->actors[i], ACQUIRE, (i + 1) % count, KIN_FOREVER);
+    told = who_is_told(count);
+    assert_true(told >= 0);
+    assert_int_equal(shared->actors[told].error, KIN_EDEADLK);
+    for (int i = 0; i < count; i++) {
+        make_name(lock, sizeof lock, i);
+        test_check_says(shared->actors[told].said, lock, __FILE__, __LINE__);
+        test_check_says(shared->actors[told].said, shared->actors[i].name, __FILE__, __LINE__);
+    }
+    for (int done = 0, next = told; done < count; done++) {
+        assert_int_equal(sync_answer(&shared->actors[next]), done == 0 ? KIN_EDEADLK : KIN_OK);
+        assert_int_equal(sync_do(&shared->actors[next], RELEASE, next, 0), KIN_OK);
+        if (done > 0)
+            assert_int_equal(sync_do(&shared->actors[next], RELEASE, (next + 1) % count, 0), KIN_OK);
+        next = (next + count - 1) % count;
+    }
+    sync_dismiss(&crew);
+}
+
+/* The cycle runs through locks that changed hands while others slept on them, and through threads that hold very many more. */
+static void whoever_has_it_now(int others_held)
+{
+    sync_actor *a = &shared->actors[0], *heir = &shared->actors[1], *waiter = &shared->actors[2];
+    actors(3, false);
+    if (others_held > 0)
+        assert_int_equal(sync_do(heir, HOLD_MANY, 0, others_held), KIN_OK);
+    assert_int_equal(sync_do(a, ACQUIRE, 0, KIN_FOREVER), KIN_OK);
+    assert_int_equal(sync_do(waiter, ACQUIRE, 1, KIN_FOREVER), KIN_OK);
+    sync_ask_asleep(heir, ACQUIRE, 0, KIN_FOREVER);
+    sync_ask_asleep(waiter, ACQUIRE, 0, KIN_FOREVER); /* behind the heir */
+    assert_int_equal(sync_do(a, RELEASE, 0, 0), KIN_OK);
+    assert_int_equal(sync_answer(heir), KIN_OK);
+    assert_false(sync_answered(waiter));
+    sync_ask(heir, ACQUIRE, 1, 2000);
+    for (int64_t end = kin_now() + test_ms(20000); !sync_answered(heir) && !sync_answered(waiter) && kin_now() < end;)
+        uv_sleep(1);
+    sync_actor *told = sync_answered(heir) ? heir : waiter;
+    assert_int_equal(sync_answer(told), KIN_EDEADLK);
+    assert_int_equal(sync_do(told, RELEASE, told == heir ? 0 : 1, 0), KIN_OK);
+    assert_int_equal(sync_answer(told == heir ? waiter : heir), KIN_OK);
+    sync_dismiss(&crew);
+}
+
+static void a_lock_that_changed_hands(void **state)
+{
+    (void)state;
+    whoever_has_it_now(0);
+}
+
+static void whoever_holds_very_many(void **state)
+{
+    (void)state;
+    whoever_has_it_now(HELD_MOST);
+}
+
+/* Chains that run into a cycle are no part of it: who waits outside is not told. */
+static void who_waits_outside_is_not_told(void **state)
+{
+    (void)state;
+    actors(5, false);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(sync_do(&shared->actors[i], ACQUIRE, i, KIN_FOREVER), KIN_OK);
+    for (int i = 2; i < 5; i++)
+        assert_int_equal(sync_do(&shared->actors[i], ACQUIRE, i, KIN_FOREVER), KIN_OK);
+    sync_ask_asleep(&shared->actors[3], ACQUIRE, 2, KIN_FOREVER);
+    sync_ask_asleep(&shared->actors[2], ACQUIRE, 0, KIN_FOREVER);
+    sync_ask_asleep(&shared->actors[0], ACQUIRE, 1, KIN_FOREVER);
+    sync_ask(&shared->actors[1], ACQUIRE, 0, KIN_FOREVER);
+    int told = who_is_told(2);
+    assert_true(told == 0 || told == 1);
+    assert_int_equal(shared->actors[told].error, KIN_EDEADLK);
+    assert_null(strstr(shared->actors[told].said, "number 2"));
+    assert_int_equal(sync_do(&shared->actors[4], ACQUIRE, 3, 50), KIN_ETIMEDOUT); /* it comes to a chain with nobody told but one */
+    int other = 1 - told;
+    assert_int_equal(sync_do(&shared->actors[told], RELEASE, told, 0), KIN_OK);
+    if (told == 1) {
+        assert_int_equal(sync_answer(&shared->actors[0]), KIN_OK);
+        assert_int_equal(sync_do(&shared->actors[0], RELEASE, 1, 0), KIN_OK);
+        assert_int_equal(sync_do(&shared->actors[0], RELEASE, 0, 0), KIN_OK);
+    } else {
+        /* Two waited for what it released: whoever gets it first. */
+        while (!sync_answered(&shared->actors[1]) && !sync_answered(&shared->actors[2]))
+            uv_sleep(1);
+        if (sync_answered(&shared->actors[2]))
+            assert_int_equal(sync_do(&shared->actors[2], RELEASE, 0, 0), KIN_OK);
+        assert_int_equal(sync_answer(&shared->actors[other]), KIN_OK);
+        assert_int_equal(sync_do(&shared->actors[other], RELEASE, 0, 0), KIN_OK);
+    }
+    assert_int_equal(sync_answer(&shared->actors[2]), KIN_OK);
+    assert_int_equal(sync_do(&shared->actors[2], RELEASE, 2, 0), KIN_OK);
+    assert_int_equal(sync_answer(&shared->actors[3]), KIN_OK);
+    sync_dismiss(&crew);
+}
+
+/* Three locks, always taken in one order: no cycle, whatever the moment. */
+static int take_in_order(kin_args *args)
+{
+    kin_segment *mine;
+    int64_t times, seed;
+    CHILD_CHECK(kin_unpack(args, &mine, &times, &seed) == KIN_OK);
+    struct shared *s = kin_segment_data(mine);
+    uint32_t chance = (uint32_t)seed;
+    for (int64_t i = 0; i < times; i++) {
+        uint32_t want = 1 + crash_random(&chance, 7); /* a bit for each */
+        bool have[3] = {false};
+        for (int k = 0; k < 3; k++) {
+            if ((want >> k & 1) == 0)
+                continue;
+            uint32_t how = crash_random(&chance, 16);
+            kin_err err = kin_lock_acquire(&s->ring[k], how == 0 ? KIN_NOWAIT : how == 1 ? 1 : how < 8 ? test_ms(20000) : KIN_FOREVER);
+            if (err == KIN_EDEADLK)
+                kin__add32(&s->alarms, 1);
+            CHILD_CHECK(err == KIN_OK || (err == KIN_ETIMEDOUT && how < 2));
+            have[k] = err == KIN_OK;
+        }
+        if (i % 128 == 0)
+            crash_spin_us(crash_random(&chance, 1500)); /* past the time-outs of others */
+        for (int k = 0; k < 3; k++) {
+            int at = i % 2 == 0 ? k : 2 - k; /* released in any order */
+            if (have[at])
+                CHILD_CHECK(kin_lock_release(&s->ring[at]) == KIN_OK);
+        }
+    }
+    return 0;
+}
+
+static void no_false_alarm(void **state)
+{
+    (void)state;
+    kin_process *children[4];
+    int64_t times = test_scale(50000, 4000);
+    actors(0, false);
+    for (int64_t i = 0; i < 4; i++)
+        children[i] = test_start(take_in_order, KIN_ARGS(segment, times, i + 17));
+    int bad = 0;
+    for (int i = 0; i < 4; i++)
+        bad += test_finish(children[i]) != 0;
+    assert_int_equal(shared->alarms, 0);
+    assert_int_equal(bad, 0);
+}
+
+/* Two locks taken in both orders for as long as it takes: each cycle is found and told to one, so all get to the end. */
+static int take_in_any_order(kin_args *args)
+{
+    kin_segment *mine;
+    int64_t times, seed;
+    CHILD_CHECK(kin_unpack(args, &mine, &times, &seed) == KIN_OK);
+    struct shared *s = kin_segment_data(mine);
+    uint32_t chance = (uint32_t)seed;
+    for (int64_t i = 0; i < times;) {
+        int first = (int)crash_random(&chance, 3), second = (first + 1 + (int)crash_random(&chance, 2)) % 3;
+        CHILD_CHECK(kin_lock_acquire(&s->ring[first], KIN_FOREVER) == KIN_OK); /* holding nothing it cannot close a cycle */
+        if (crash_random(&chance, 8) == 0)
+            crash_spin_us(200); /* so that others come to want it */
+        kin_err err = kin_lock_acquire(&s->ring[second], KIN_FOREVER);
+        if (err == KIN_OK) {
+            i++;
+            s->first++;
+            CHILD_CHECK(kin_lock_release(&s->ring[second]) == KIN_OK);
+        } else {
+            CHILD_CHECK(err == KIN_EDEADLK);
+            CHILD_CHECK(!kin_lock_held(&s->ring[second]) && kin_lock_held(&s->ring[first]));
+            kin__add32(&s->alarms, 1);
+        }
+        CHILD_CHECK(kin_lock_release(&s->ring[first]) == KIN_OK);
+    }
+    return 0;
+}
+
+static void every_cycle_is_found(void **state)
+{
+    (void)state;
+    kin_process *children[4];
+    int64_t times = test_scale(5000, 500);
+    actors(0, false);
+    for (int64_t i = 0; i < 4; i++)
+        children[i] = test_start(take_in_any_order, KIN_ARGS(segment, times, i + 29));
+    int bad = 0;
+    for (int i = 0; i < 4; i++)
+        bad += test_finish(children[i]) != 0;
+    assert_int_equal(bad, 0);
+    print_message("%lu deadlocks\n", (unsigned long)shared->alarms);
+}
+
+/* ---- order ---- */
+
+static void first_come_first_served(void **state)
+{
+    (void)state;
+    static const int turns[] = {2, 0, 4, 1, 3};
+    actors(5, false);
+    for (int round = 0; round < test_scale(30, 5); round++) {
+        shared->ordered = 0;
+        check(kin_lock_acquire(&shared->ring[7], KIN_NOWAIT));
+        for (int i = 0; i < 5; i++)
+            sync_ask_asleep(&shared->actors[turns[(i + round) % 5]], ACQUIRE_AND_NOTE, 7, i);
+        check(kin_lock_release(&shared->ring[7]));
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK);
+        for (uint32_t i = 0; i < 5; i++)
+            assert_int_equal(shared->order[i], i);
+    }
+    sync_dismiss(&crew);
+}
+
+/* ---- very many ---- */
+
+enum { LOCKS = 10000, LIST = 1000 };
+
+static void ten_thousand_locks(void **state)
+{
+    (void)state;
+    static kin_lock *locks[LOCKS];
+    int count = 0, wanted = test_scale(LOCKS, 1500), handles = test_count_handles();
+    kin_err err = KIN_OK;
+    while (count < wanted && (err = kin_lock_create(&locks[count], NULL)) == KIN_OK)
+        count++;
+    if (count < wanted) {
+        assert_int_equal(err, KIN_EMFILE);
+        print_message("the system allows %d\n", count);
+    }
+    assert_true(count > 500);
+    for (int i = 0; i < count; i++)
+        check(kin_lock_acquire(locks[i], i % 2 == 0 ? KIN_NOWAIT : KIN_FOREVER));
+    for (int i = 0; i < count; i++)
+        check_fails(KIN_EDEADLK, kin_lock_acquire(locks[i], KIN_NOWAIT));
+    for (int i = 0; i < count; i++) { /* not in the order they were taken in */
+        int at = (int)((int64_t)i * 7919 % count);
+        if (kin_lock_held(locks[at]))
+            check(kin_lock_release(locks[at]));
+    }
+    for (int i = 0; i < count; i++) {
+        if (kin_lock_held(locks[i]))
+            check(kin_lock_release(locks[i]));
+        check_fails(KIN_EPERM, kin_lock_release(locks[i]));
+        kin_lock_close(locks[i]);
+    }
+    assert_true(test_count_handles() <= handles + 8);
+}
+
+static int look_at_a_list(kin_args *args)
+{
+    kin_args *list;
+    kin_lock *lock;
+    int64_t count, step;
+    CHILD_CHECK(kin_unpack(args, &list, &count, &step) == KIN_OK);
+    CHILD_CHECK(kin_args_count(list) == (size_t)count);
+    for (int64_t i = 0; i < count; i++) {
+        CHILD_CHECK(kin_args_get(list, (size_t)i, KIN_OUT(&lock)) == KIN_OK);
+        CHILD_CHECK(kin_lock_acquire(lock, KIN_NOWAIT) == (i % step == 0 ? KIN_ETIMEDOUT : KIN_OK));
+        CHILD_CHECK(kin_lock_release(lock) == (i % step == 0 ? KIN_EPERM : KIN_OK));
+        kin_lock_close(lock);
+    }
+    return 0;
+}
+
+static void passing_a_list_of_1000_locks(void **state)
+{
+    (void)state;
+    static kin_lock *locks[LIST];
+    static kin_any items[LIST];
+    int64_t count = test_scale(LIST, 300), step = 7;
+    if (test_with_sanitizer())
+        count = LIST;
+    for (int64_t i = 0; i < count; i++) {
+        check(kin_lock_create(&locks[i], NULL));
+        items[i] = KIN_ANY(locks[i]);
+        if (i % step == 0)
+            check(kin_lock_acquire(locks[i], KIN_NOWAIT));
+    }
+    assert_int_equal(test_run(look_at_a_list, KIN_ARGS(kin_list(((kin_pack){items, (size_t)count})), count, step)), 0);
+    for (int64_t i = 0; i < count; i++) {
+        assert_true(kin_lock_held(locks[i]) == (i % step == 0));
+        kin_lock_close(locks[i]); /* held or not */
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(int argc, char **argv)
 {
+    test_allow_handles(LOCKS + 1000);
     if (kin_init(argc, argv) != KIN_OK) {
         (void)fprintf(stderr, "%s\n", kin_last_error());
         return 1;
@@ -522,6 +1027,20 @@ int main(int argc, char **argv)
         TEST(passing_one_lock_twice),
         TEST(the_sender_closes_first),
         TEST(a_closed_lock_stays_held_until_its_owner_ends),
+        TEST(a_cycle_of_two_processes),
+        TEST(a_cycle_of_two_threads),
+        TEST(a_cycle_of_three),
+        TEST(a_cycle_of_twenty),
+        TEST(a_cycle_over_all_kinds),
+        TEST(a_cycle_with_long_names),
+        TEST(a_lock_that_changed_hands),
+        TEST(whoever_holds_very_many),
+        TEST(who_waits_outside_is_not_told),
+        TEST(no_false_alarm),
+        TEST(every_cycle_is_found),
+        TEST(first_come_first_served),
+        TEST(ten_thousand_locks),
+        TEST(passing_a_list_of_1000_locks),
     };
     return cmocka_run_group_tests_name("lock", tests, NULL, NULL);
 }
