@@ -690,7 +690,7 @@ static long setting(const char *name, long otherwise)
 static void members_are_killed(void **state)
 {
     (void)state;
-    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(1500, 110) : 4000), how_many = setting("KIN_STORM_MEMBERS", 0);
+    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(1500, 110) : test_scale(4000, 110)), how_many = setting("KIN_STORM_MEMBERS", 0);
     int64_t until = kin_now() + 1000 * setting("KIN_STORM_SECONDS", (long)test_ms(60000) / 1000);
     int done = 0, said = 0;
     assert_true(how_many <= MOST);
