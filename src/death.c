@@ -216,29 +216,33 @@ static void remember_fallen(uint32_t place, uint64_t dying)
     kin__store64(&f->id, id);
 }
 
+static void describe_end(const char *name, uint32_t pid, int32_t status, char *text, size_t size)
+{
+    if (status == OS_STATUS_UNKNOWN)
+        (void)snprintf(text, size, "'%.47s' (pid %lu, ended)", name, (unsigned long)pid);
+    else if (status < 0)
+        (void)snprintf(text, size, "'%.47s' (pid %lu, ended by signal %d)", name, (unsigned long)pid, -status);
+    else
+        (void)snprintf(text, size, "'%.47s' (pid %lu, ended with %d)", name, (unsigned long)pid, status);
+}
+
 void kin__describe_process(kin__pid id, char *text, size_t size)
 {
     kin__session *s = kin__my.session;
     uint64_t word = kin__process_word(id);
     uint32_t state = kin__word_state(word), place = kin__pid_place(id);
     const kin__fallen *f = find_fallen(id);
+    char name[KIN__NAME_SIZE + 1] = "";
     if (f != NULL) {
-        char name[KIN__NAME_SIZE + 1];
         for (size_t i = 0; i < KIN__NAME_SIZE / 8; i++) {
             uint64_t part = kin__load64(&f->name[i]);
             memcpy(name + i * 8, &part, 8);
         }
-        name[KIN__NAME_SIZE] = 0;
-        int32_t status = (int32_t)kin__load32((const uint32_t *)&f->status);
-        if (status == OS_STATUS_UNKNOWN)
-            (void)snprintf(text, size, "'%s' (pid %lu, ended)", name, (unsigned long)f->pid);
-        else
-            (void)snprintf(text, size, "'%s' (pid %lu, ended by signal %d)", name, (unsigned long)f->pid, -status);
+        describe_end(name, f->pid, (int32_t)kin__load32((const uint32_t *)&f->status), text, size);
     } else if (state == KIN__CLAIMED || state == KIN__RUNNING) {
         (void)snprintf(text, size, "'%.47s' (pid %lu)", s->info[place].name, (unsigned long)kin__word_low(word));
     } else if (state == KIN__DYING || state == KIN__DEAD) {
-        (void)snprintf(text, size, "'%.47s' (pid %lu, ended with %d)", s->info[place].name, (unsigned long)kin__load32(&s->info[place].pid),
-                       (int)kin__word_low(word));
+        describe_end(s->info[place].name, kin__load32(&s->info[place].pid), (int32_t)kin__word_low(word), text, size);
     } else {
         (void)snprintf(text, size, "a process that has ended");
     }

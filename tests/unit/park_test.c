@@ -220,6 +220,48 @@ static void places_of_threads(void **state)
     assert_false(kin__owner_alive((uint64_t)(KIN__THREADS + 1) << 1)); /* no such place */
 }
 
+static void sleep_until_woken(void *arg)
+{
+    struct condition *c = arg;
+    if (kin__thread_me() != 0 && kin__park(c->key, not_yet, c, kin__deadline(test_ms(20000))) == KIN_OK)
+        kin__add32(&c->seen, 1);
+}
+
+static bool one_sleeps(void *arg)
+{
+    return kin__anybody_sleeps(((struct condition *)arg)->key);
+}
+
+/* Makes the first free place look as a thread leaves it that was killed asleep. */
+static void leave_a_place(uint64_t key)
+{
+    kin__session *s = kin__my.session;
+    uint32_t i = 0;
+    while ((uint32_t)kin__load64(&s->threads[i].claim) != 0)
+        i++;
+    kin__store64(&s->threads[i].key, key);
+    kin__store64(&s->threads[i].since, 0);
+    kin__store32(&s->threads[i].wake, (kin__load32(&s->threads[i].wake) | 1) + 1);
+    kin__or64(&s->sleeping[i / 64], (uint64_t)1 << (i % 64));
+}
+
+/* Until whoever gets it next has cleared it, it looks like the one that has slept longest: it may get a wake that is another's. */
+static void the_place_of_one_that_died_asleep(void **state)
+{
+    (void)state;
+    struct condition c = {.key = kin__unique(), .until = 1};
+    uv_thread_t sleeper, next;
+    uint64_t me = 0;
+    assert_int_equal(uv_thread_create(&sleeper, sleep_until_woken, &c), 0);
+    assert_true(crash_until(one_sleeps, &c));
+    leave_a_place(c.key);
+    assert_int_equal(uv_thread_create(&next, note_me, &me), 0);
+    assert_int_equal(uv_thread_join(&next), 0);
+    assert_int_equal(uv_thread_join(&sleeper), 0);
+    assert_int_equal(c.seen, 1); /* passed on, whether there was one or not */
+    assert_false(kin__anybody_sleeps(c.key));
+}
+
 static void spinning_ends(void **state)
 {
     (void)state;
@@ -238,7 +280,8 @@ int main(int argc, char **argv)
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deadlines),     cmocka_unit_test(time_outs),        cmocka_unit_test(all_are_woken),  cmocka_unit_test(one_is_woken_at_a_time),
-        cmocka_unit_test(a_wake_wakes_one), cmocka_unit_test(places_of_threads), cmocka_unit_test(spinning_ends),
+        cmocka_unit_test(a_wake_wakes_one), cmocka_unit_test(places_of_threads), cmocka_unit_test(the_place_of_one_that_died_asleep),
+        cmocka_unit_test(spinning_ends),
     };
     return cmocka_run_group_tests_name("park", tests, NULL, NULL);
 }
