@@ -99,10 +99,22 @@ static kin_err is_broken(const kin_barrier *b)
     }
 }
 
-static uint64_t process_of(uint64_t thread)
+/* The process of a thread that died with the guard; 0 if it died before it could say. Its place in the thread table may be another's by now. */
+static uint64_t process_of_guardian(const kin_barrier *b, uint64_t thread)
 {
-    uint32_t place = kin__owner_place(thread);
-    return place < KIN__THREADS ? kin__load64(&kin__my.session->threads[place].process) : 0;
+    uint64_t process = 0;
+    if (kin__load64(&b->kin__guardian.thread) == thread)
+        process = kin__load64(&b->kin__guardian.process);
+    return kin__load64(&b->kin__guardian.thread) == thread ? process : 0;
+}
+
+static void become_guardian(kin_barrier *b)
+{
+    if (kin__load64(&b->kin__guardian.thread) == kin__me)
+        return;
+    kin__store64(&b->kin__guardian.thread, 0);
+    kin__store64(&b->kin__guardian.process, kin__my.id);
+    kin__store64(&b->kin__guardian.thread, kin__me);
 }
 
 /* Whether somebody died that the round needs, or that had the guard; *who is its process. */
@@ -118,7 +130,7 @@ static bool somebody_died(kin_barrier *b, uint64_t *who)
         }
     }
     uint64_t guard = kin__load64(&b->kin__guard.kin__o.word) & ~KIN__WAIT;
-    *who = process_of(guard);
+    *who = process_of_guardian(b, guard);
     return guard != 0 && !kin__owner_alive(guard) && kin__load64(&b->kin__guard.kin__o.word) / 2 == guard / 2;
 }
 
@@ -138,9 +150,11 @@ static kin_err guard_in(kin_barrier *b, uint64_t deadline)
 {
     kin_err err = kin__lock_acquire(&b->kin__guard.kin__o, KIN_TYPE_LOCK, kin__me, time_left(deadline));
     if (err == KIN_EOWNERDEAD) {
-        break_it(b, DIED, process_of(kin__heir_of));
-        return KIN_OK;
+        break_it(b, DIED, process_of_guardian(b, kin__heir_of));
+        err = KIN_OK;
     }
+    if (err == KIN_OK)
+        become_guardian(b);
     if (err == KIN_ETIMEDOUT)
         break_it(b, TIMED_OUT, 0);
     return err;

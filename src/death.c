@@ -177,13 +177,32 @@ static void settle_children(kin__pid parent)
     }
 }
 
+static kin__fallen *find_fallen(kin__pid id)
+{
+    for (uint32_t i = 0; i < KIN__FALLEN; i++) {
+        if (kin__load64(&kin__my.session->fallen[i].id) == id)
+            return &kin__my.session->fallen[i];
+    }
+    return NULL;
+}
+
+/* Its place tells first: it is dead in there a little before it is remembered, or long before if who was to do that died. */
+bool kin__has_fallen(kin__pid id)
+{
+    uint64_t word = kin__process_word(id);
+    uint32_t state = kin__word_state(word);
+    if (state == KIN__DYING || state == KIN__DEAD)
+        return (int32_t)kin__word_low(word) < 0;
+    return find_fallen(id) != NULL;
+}
+
 /* Remembers one that was killed or crashed, before anybody is woken by its death. Twice does not matter. */
 static void remember_fallen(uint32_t place, uint64_t dying)
 {
     kin__session *s = kin__my.session;
     kin__pid id = kin__pid_of(place, kin__word_generation(dying));
     int32_t status = (int32_t)kin__word_low(dying);
-    if (status >= 0 || kin__has_fallen(id))
+    if (status >= 0 || find_fallen(id) != NULL)
         return;
     kin__fallen *f = &s->fallen[kin__add32(&s->fallen_count, 1) % KIN__FALLEN];
     kin__store64(&f->id, 0);
@@ -195,20 +214,6 @@ static void remember_fallen(uint32_t place, uint64_t dying)
         kin__store64(&f->name[i], part);
     }
     kin__store64(&f->id, id);
-}
-
-static kin__fallen *find_fallen(kin__pid id)
-{
-    for (uint32_t i = 0; i < KIN__FALLEN; i++) {
-        if (kin__load64(&kin__my.session->fallen[i].id) == id)
-            return &kin__my.session->fallen[i];
-    }
-    return NULL;
-}
-
-bool kin__has_fallen(kin__pid id)
-{
-    return find_fallen(id) != NULL;
 }
 
 void kin__describe_process(kin__pid id, char *text, size_t size)

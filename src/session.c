@@ -142,11 +142,13 @@ kin_err kin__place_take(uint32_t *place, uint32_t *generation)
     for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
         uint64_t word = kin__load64(&s->words[i]);
         uint32_t g = kin__word_generation(word);
-        if (kin__word_state(word) != KIN__FREE || !kin__cas64(&s->words[i], &word, kin__word(g, KIN__STARTING, by)))
+        if (kin__word_state(word) != KIN__FREE)
             continue;
-        uint32_t used = kin__load32(&s->processes_used);
+        uint32_t used = kin__load32(&s->processes_used); /* first: who looks through the table must see what is taken, whenever this process dies */
         while (used <= i && !kin__cas32(&s->processes_used, &used, i + 1)) {
         }
+        if (!kin__cas64(&s->words[i], &word, kin__word(g, KIN__STARTING, by)))
+            continue;
         kin__process_info *info = &s->info[i];
         kin__store64(&info->parent, kin__my.id);
         /* Who will notice its end, if the claimer is held up between claiming and saying so itself. */

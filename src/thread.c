@@ -32,11 +32,12 @@ uint64_t kin__thread_attach(void)
         uint64_t claim = kin__load64(&s->threads[i].claim);
         if ((uint32_t)claim != 0)
             continue;
+        remember_used(&s->threads_used, i); /* first: the places that are in use must be swept, whenever this process dies */
         if (!kin__cas64(&s->threads[i].claim, &claim, claim | half))
             continue;
-        remember_used(&s->threads_used, i);
         /* What a thread that was killed here may have left. Only the owner of a place clears its bit: a sweep that comes late would put a
          * living sleeper out of everybody's sight. */
+        uint64_t stale = kin__load64(&s->threads[i].key);
         kin__and64(&s->sleeping[i / 64], ~((uint64_t)1 << (i % 64)));
         kin__store64(&s->threads[i].key, 0);
         kin__store64(&s->threads[i].edge, 0);
@@ -45,6 +46,8 @@ uint64_t kin__thread_attach(void)
         kin__store64(&s->threads[i].process, kin__my.id);
         kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
         os_thread_set(&kin__me);
+        if (stale != 0)
+            kin__wake_one(stale); /* until just now this place looked like a sleeper, the oldest: a wake may have gone to it */
         return kin__me;
     }
     kin__fail(KIN_EAGAIN, "no place left in the thread table (%u threads that wait or hold locks at once)", KIN__THREADS);

@@ -72,6 +72,30 @@ bool crash_until_sleeping(const kin_lock *lock)
     return crash_until_sleepers(lock, 1);
 }
 
+int crash_asleep(int64_t pid)
+{
+    const kin__session *s = kin__my.session;
+    uint32_t used = kin__load32(&s->threads_used);
+    int count = 0;
+    for (uint32_t i = 0; i < used && i < KIN__THREADS; i++) {
+        bool sleeps = (kin__load64(&s->sleeping[i / 64]) >> (i % 64) & 1) != 0 && (kin__load32(&s->threads[i].wake) & 1) == 0;
+        uint64_t word = kin__process_word(kin__load64(&s->threads[i].process));
+        count += sleeps && (uint32_t)kin__load64(&s->threads[i].claim) != 0 && kin__word_state(word) == KIN__RUNNING &&
+                 kin__word_low(word) == (uint32_t)pid;
+    }
+    return count;
+}
+
+static bool enough_asleep(void *arg)
+{
+    return crash_asleep(kin_current_pid()) >= *(int *)arg;
+}
+
+bool crash_until_asleep(int count)
+{
+    return crash_until(enough_asleep, &count);
+}
+
 typedef struct file_waiters {
     unsigned long long inode;
     int count;

@@ -14,6 +14,10 @@ bool crash_until_sleeping(const kin_lock *lock);
 /* How many threads sleep on it. */
 int crash_sleepers(const kin_lock *lock);
 bool crash_until_sleepers(const kin_lock *lock, int count);
+/* How many threads of a process sleep, on whatever. */
+int crash_asleep(int64_t pid);
+/* Until so many of this process do. */
+bool crash_until_asleep(int count);
 /* Until so many threads of anybody sleep in the system for the lock on the file; where the system does not tell, a moment later. */
 bool crash_until_file_waiters(const char *path, int count);
 

@@ -28,7 +28,10 @@ struct kin_barrier {
     int64_t kin__timeout;
     uint64_t kin__culprit; /* why it is broken: who died */
     uint64_t kin__reason;
-    uint64_t kin__spare[13];
+    struct {
+        uint64_t thread, process;
+    } kin__guardian; /* who last had the guard */
+    uint64_t kin__spare[11];
     struct {
         uint64_t thread, process;
     } kin__members[KIN_BARRIER_MAX]; /* who has which index */

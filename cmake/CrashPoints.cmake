@@ -1,0 +1,32 @@
+# Writes a header with every place at which kin dies on purpose in test builds (src/fault.h), read from the sources, so that none can be
+# forgotten:   cmake -DROOT=<source tree> -DOUTPUT=<header> -P CrashPoints.cmake
+#
+#     CRASH_POINTS(X)   X("lock.acquired", "src/lock.c", "lock_death_test points_test")
+#
+# The last are the crash tests whose source names the point.
+file(GLOB_RECURSE sources RELATIVE "${ROOT}" "${ROOT}/src/*.c")
+file(GLOB tests "${ROOT}/tests/crash/*.c")
+list(SORT sources)
+foreach(test IN LISTS tests)
+  get_filename_component(name "${test}" NAME_WE)
+  file(READ "${test}" text_of_${name})
+  list(APPEND names ${name})
+endforeach()
+set(text "/* Made by cmake/CrashPoints.cmake. */\n#define CRASH_POINTS(X)")
+foreach(source IN LISTS sources)
+  file(STRINGS "${ROOT}/${source}" lines REGEX "KIN_CRASH_POINT\\(\"")
+  foreach(line IN LISTS lines)
+    string(REGEX REPLACE ".*KIN_CRASH_POINT\\(\"([^\"]*)\"\\).*" "\\1" point "${line}")
+    set(named "")
+    foreach(name IN LISTS names)
+      string(FIND "${text_of_${name}}" "\"${point}\"" at)
+      string(FIND "${text_of_${name}}" "\"${point}:" at_nth)
+      if(NOT at EQUAL -1 OR NOT at_nth EQUAL -1)
+        list(APPEND named ${name})
+      endif()
+    endforeach()
+    list(JOIN named " " named)
+    string(APPEND text " \\\n    X(\"${point}\", \"${source}\", \"${named}\")")
+  endforeach()
+endforeach()
+file(WRITE "${OUTPUT}" "${text}\n")
