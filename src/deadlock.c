@@ -15,8 +15,9 @@
 void kin__edge_drop(kin__thread *t)
 {
     uint64_t edge = kin__load64(&t->edge);
-    if (kin__me != 0 && (uint32_t)edge == kin__owner_short(kin__me))
-        (void)kin__cas64(&t->edge, &edge, edge >> 33 << 33);
+    /* Again if the sleeper has confirmed it meanwhile: an edge that is left would be a lie once this thread sleeps. */
+    while (kin__me != 0 && (uint32_t)edge == kin__owner_short(kin__me) && !kin__cas64(&t->edge, &edge, edge >> 33 << 33)) {
+    }
 }
 
 static bool drop(uint32_t place, kin__thread *t, void *arg)
@@ -47,7 +48,9 @@ static bool point(uint32_t place, kin__thread *t, void *arg)
             continue;
         kin__held.pointed[i / 64] |= (uint64_t)1 << (i % 64);
         kin__held.any_pointed = true;
-        (void)kin__cas64(&t->edge, &edge, mine); /* only in the sleep that the key was read in */
+        /* Only in the sleep that the key was read in; again if who held it before has just dropped it, or the sleeper confirmed that one. */
+        while (edge != mine && edge >> 33 == turn >> 1 && !kin__cas64(&t->edge, &edge, mine)) {
+        }
         break;
     }
     return true;
@@ -154,7 +157,7 @@ kin_err kin__deadlock(uint32_t turn, uint64_t holder)
     kin__thread *t = &kin__my.session->threads[kin__owner_place(kin__me)];
     uint64_t edge = kin__edge_to_be(turn, holder);
     (void)kin__cas64(&t->edge, &edge, edge | (uint64_t)1 << 32); /* unless the holder has released it, or another has pointed us */
-    if (kin__held.count == 0)
+    if (kin__held.count + kin__held.unlisted == 0)
         return KIN_OK; /* nobody waits for us, so no cycle can have closed here */
     kin__each_sleeper(point, NULL);
     KIN_CRASH_POINT("deadlock.pointed");
