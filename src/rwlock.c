@@ -290,6 +290,9 @@ kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms)
             kin__hold(o->id);
             KIN_CRASH_POINT("rwlock.owned");
             return drain(lock, (word & DAMAGED) != 0, timeout_ms, deadline);
+        } else if ((word & HELD) == 0 && kin__held.unlisted != 0 && find_mine(lock) != NULL) {
+            /* A writer waits for the readers, and so for this thread: nobody would go on. */
+            return kin__fail(KIN_EDEADLK, "rwlock '%s': this thread holds it for reading", kin__object_name(o));
         } else if (end != KIN_OK) {
             return end == KIN_ETIMEDOUT ? kin__timed_out(o, KIN_TYPE_RWLOCK, "not free for writing", timeout_ms) : end;
         } else if (spinning) {
