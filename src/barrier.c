@@ -255,22 +255,24 @@ static kin_err release_all(kin_barrier *b, uint64_t word, kin_err (*action)(void
     if (action != NULL) {
         guard_out(b);
         KIN_CRASH_POINT("barrier.acting");
-        kin_err err = action(arg);
-        if (err != KIN_OK) {
-            break_it(b, ACTION_FAILED, 0);
-            return err;
-        }
-        err = guard_in(b, deadline);
+        kin_err failed = action(arg), err = guard_in(b, deadline);
         if (err != KIN_OK)
-            return err;
+            return failed != KIN_OK ? failed : err;
+        if (failed != KIN_OK) {
+            if (kin__load64(&b->kin__o.word) == word) /* else it is broken, or was reset and is no business of this round's */
+                break_it(b, ACTION_FAILED, 0);
+            guard_out(b);
+            return failed;
+        }
     }
-    bool done = (kin__load64(&b->kin__o.word) & BROKEN) == 0 && complete(b, word);
+    /* A reset during the action began another epoch, whose members must not be touched. */
+    bool done = kin__load64(&b->kin__o.word) == word && complete(b, word);
     KIN_CRASH_POINT("barrier.completed");
+    kin_err err = done ? KIN_OK : outcome(b, word);
     guard_out(b);
-    if (!done)
-        return is_broken(b);
-    kin__wake_all(id);
-    return KIN_OK;
+    if (done)
+        kin__wake_all(id);
+    return err;
 }
 
 static kin_err wait_once(kin_barrier *b, kin_err (*action)(void *arg), void *arg, int64_t timeout_ms, uint64_t deadline, int *index,
