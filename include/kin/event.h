@@ -29,7 +29,8 @@ KIN_API kin_err kin_event_create(kin_event **event, const kin_event_options *opt
 KIN_API kin_err kin_event_init(kin_event *event, const kin_event_options *options);
 KIN_API void kin_event_close(kin_event *event);
 
-/* Sets it, or clears it; if it is so already nothing happens. KIN_EINVAL: no event, or closed. */
+/* Sets it, or clears it; if it is so already nothing happens. KIN_EINVAL: no event, or closed; KIN_ESTATE: set before kin_init, or in a copy
+ * made by a plain fork(). */
 KIN_API kin_err kin_event_set(kin_event *event);
 KIN_API kin_err kin_event_clear(kin_event *event);
 
