@@ -198,7 +198,7 @@ static void remember_fallen(uint32_t place, uint64_t dying)
 
 static kin__fallen *find_fallen(kin__pid id)
 {
-    for (uint32_t i = 0; i < KIN__FALLEN; i++) {
+    for (uint32_t i = 0; i < KIN__FALLEN && id != 0; i++) { /* 0: an entry that is free, or being written */
         if (kin__load64(&kin__my.session->fallen[i].id) == id)
             return &kin__my.session->fallen[i];
     }
