@@ -10,7 +10,7 @@
 #include <uv.h>
 
 #define SESSION_MAGIC 0x6b696e73u /* "kins" */
-#define SESSION_VERSION 2u
+#define SESSION_VERSION 3u
 
 kin__self kin__my;
 
