@@ -76,6 +76,26 @@ static void barrier_reset_during_action_that_fails(void **state)
     reset_during_action(KIN_EIO, KIN_EIO);
 }
 
+/* Whose round was complete before the reset goes on, however late it wakes. */
+static void barrier_reset_after_round(void **state)
+{
+    (void)state;
+    shared s = {0};
+    check(kin_barrier_create(&s.barrier, 2, NULL));
+    for (int i = 0; i < test_scale(300, 50); i++) {
+        uv_thread_t other;
+        assert_int_equal(uv_thread_create(&other, come, &s), 0);
+        while (kin_barrier_waiting(s.barrier) != 1)
+            uv_sleep(1);
+        check(kin_barrier_wait(s.barrier, test_ms(20000), NULL));
+        for (int n = 0; n <= i % 3; n++)
+            check(kin_barrier_reset(s.barrier));
+        uv_thread_join(&other);
+        assert_int_equal(s.waited, KIN_OK);
+    }
+    kin_barrier_close(s.barrier);
+}
+
 static void write_once(void *arg)
 {
     shared *s = arg;
@@ -154,6 +174,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(barrier_reset_during_action),
         cmocka_unit_test(barrier_reset_during_action_that_fails),
+        cmocka_unit_test(barrier_reset_after_round),
         cmocka_unit_test(reader_wants_to_write),
         cmocka_unit_test(deadlock_with_the_129th),
     };
