@@ -280,7 +280,10 @@ static kin_err release_all(kin_barrier *b, uint64_t word, kin_err (*action)(void
     if (action != NULL) {
         guard_out(b);
         KIN_CRASH_POINT("barrier.acting");
-        kin_err failed = action(arg), err = guard_in(b, deadline);
+        kin__held.unlisted++; /* if the thread ends in the action, all who sleep look again */
+        kin_err failed = action(arg);
+        kin__held.unlisted--;
+        kin_err err = guard_in(b, deadline);
         if (err != KIN_OK)
             return failed != KIN_OK ? failed : err;
         if (failed != KIN_OK) {
