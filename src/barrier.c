@@ -1,7 +1,8 @@
 /* The barrier: who has come is written down under a guard, a lock that is held for moments and never while anybody waits. A round is complete
  * when every member has come; then one CAS on the word begins the next, and all who sleep are woken.
  *
- * The word is [epoch:31][round:32][BROKEN:1]; a reset begins a new epoch. Breaking is one OR, so it needs no guard and can be done for the dead by anybody. Who
+ * The word is [epoch:31][round:32][BROKEN:1]; a reset begins a new epoch and a new round, and writes down that it was a reset that ended the last
+ * one, for those who have not yet seen that theirs was complete before. Breaking is one OR, so it needs no guard and can be done for the dead by anybody. Who
  * dies with the guard leaves it to somebody who breaks the barrier, so that nothing half done is ever repaired. Who sleeps looks, after each death
  * of any process, for members that died; those who came are named with their thread, those who came last round with their process too. */
 #include "kin/barrier.h"
@@ -16,6 +17,7 @@
 #define BROKEN ((uint64_t)1)
 #define ROUNDS (((uint64_t)0xffffffff) << 1)
 #define EPOCH ((uint64_t)1 << 33)
+#define REMEMBERED (sizeof((kin_barrier *)NULL)->kin__resets * 8) /* rounds */
 #define ARRIVED ((uint64_t)1) /* in a member's thread */
 #define GUARD_MS 1000         /* the guard is held for moments, but a stopped process may hold it */
 
@@ -24,6 +26,28 @@ enum { TIMED_OUT = 1, ABORTED, ACTION_FAILED, DIED };
 static uint64_t next_round(uint64_t word)
 {
     return (word & ~ROUNDS) | ((word + 2) & ROUNDS);
+}
+
+static uint64_t next_epoch(uint64_t word)
+{
+    return (word / EPOCH + 1) * EPOCH | ((word + 2) & ROUNDS);
+}
+
+/* With the guard, before the word shows that the round is over. */
+static void write_end(kin_barrier *b, uint64_t word, bool by_reset)
+{
+    uint64_t round = (word & ROUNDS) >> 1, bit = (uint64_t)1 << (round % 64), *bits = &b->kin__resets[round % REMEMBERED / 64];
+    if (by_reset)
+        kin__or64(bits, bit);
+    else if ((kin__load64(bits) & bit) != 0)
+        kin__and64(bits, ~bit);
+}
+
+/* Whether the round that began with `before` ended by a reset, or so long ago that nobody knows. */
+static bool ended_by_reset(const kin_barrier *b, uint64_t before, uint64_t word)
+{
+    uint64_t round = (before & ROUNDS) >> 1;
+    return (((word - before) & ROUNDS) >> 1) >= REMEMBERED || (kin__load64(&b->kin__resets[round % REMEMBERED / 64]) >> (round % 64) & 1) != 0;
 }
 
 kin_err kin_barrier_init(kin_barrier *barrier, int64_t parties, const kin_barrier_options *options)
@@ -197,6 +221,7 @@ static bool complete(kin_barrier *b, uint64_t word)
         kin__store64(&b->kin__members[i].thread, kin__load64(&b->kin__members[i].thread) & ~ARRIVED);
         KIN_CRASH_POINT("barrier.completing");
     }
+    write_end(b, word, false);
     return kin__cas64(&b->kin__o.word, &word, next_round(word));
 }
 
@@ -220,7 +245,7 @@ static kin_err outcome(const kin_barrier *b, uint64_t before)
     uint64_t word = kin__load64(&b->kin__o.word);
     if (word == before)
         return KIN_EAGAIN;
-    if (word / EPOCH != before / EPOCH)
+    if (word / EPOCH != before / EPOCH && ended_by_reset(b, before, word))
         return kin__fail(KIN_EBROKEN, "barrier '%s' was reset while this thread waited", kin__object_name(&b->kin__o));
     return (word & ROUNDS) != (before & ROUNDS) ? KIN_OK : is_broken(b);
 }
@@ -269,24 +294,27 @@ static kin_err release_all(kin_barrier *b, uint64_t word, kin_err (*action)(void
     if (action != NULL) {
         guard_out(b);
         KIN_CRASH_POINT("barrier.acting");
-        kin_err result = action(arg), err = guard_in(b, KIN__NEVER);
+        kin__held.unlisted++; /* if the thread ends in the action, all who sleep look again */
+        kin_err failed = action(arg);
+        kin__held.unlisted--;
+        kin_err err = guard_in(b, KIN__NEVER);
         if (err != KIN_OK)
-            return err;
-        err = outcome(b, word); /* broken or begun anew meanwhile, by others or by the action itself? */
-        if (err == KIN_EAGAIN && result != KIN_OK)
-            break_it(b, ACTION_FAILED, 0);
-        if (err != KIN_EAGAIN || result != KIN_OK) {
+            return failed != KIN_OK ? failed : err;
+        if (failed != KIN_OK) {
+            if (kin__load64(&b->kin__o.word) == word) /* else it is broken, or was reset and is no business of this round's */
+                break_it(b, ACTION_FAILED, 0);
             guard_out(b);
-            return result != KIN_OK ? result : err;
+            return failed;
         }
     }
+    /* A reset during the action began another epoch, whose members must not be touched. */
     bool done = kin__load64(&b->kin__o.word) == word && complete(b, word);
     KIN_CRASH_POINT("barrier.completed");
+    kin_err err = done ? KIN_OK : outcome(b, word);
     guard_out(b);
-    if (!done)
-        return outcome(b, word);
-    kin__wake_all(id);
-    return KIN_OK;
+    if (done)
+        kin__wake_all(id);
+    return err;
 }
 
 static kin_err wait_once(kin_barrier *b, kin_err (*action)(void *arg), void *arg, int64_t timeout_ms, uint64_t deadline, int *index,
@@ -368,7 +396,9 @@ kin_err kin_barrier_reset(kin_barrier *barrier)
     KIN_CRASH_POINT("barrier.resetting");
     for (uint32_t i = 0; i < parties_of(barrier); i++)
         kin__store64(&barrier->kin__members[i].thread, 0);
-    kin__store64(&barrier->kin__o.word, ((word / EPOCH) + 1) * EPOCH);
+    kin__store64(&barrier->kin__reason, 0);
+    write_end(barrier, word, true);
+    kin__store64(&barrier->kin__o.word, next_epoch(word));
     KIN_CRASH_POINT("barrier.reset");
     guard_out(barrier);
     kin__wake_all(id);

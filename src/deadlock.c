@@ -15,8 +15,9 @@
 void kin__edge_drop(kin__thread *t)
 {
     uint64_t edge = kin__load64(&t->edge);
-    if (kin__me != 0 && (uint32_t)edge == kin__owner_short(kin__me))
-        (void)kin__cas64(&t->edge, &edge, edge >> 33 << 33);
+    /* Again if the sleeper has confirmed it meanwhile: an edge that is left would be a lie once this thread sleeps. */
+    while (kin__me != 0 && (uint32_t)edge == kin__owner_short(kin__me) && !kin__cas64(&t->edge, &edge, edge >> 33 << 33)) {
+    }
 }
 
 static bool drop(uint32_t place, kin__thread *t, void *arg)

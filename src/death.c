@@ -177,9 +177,15 @@ static void settle_children(kin__pid parent)
     }
 }
 
+/* Where nobody could know the status, a process that went through exit() has at least said so. */
+static bool by_force(uint32_t place, int32_t status)
+{
+    return status == OS_STATUS_UNKNOWN ? kin__load32(&kin__my.session->info[place].clean) == 0 : status < 0;
+}
+
 static kin__fallen *find_fallen(kin__pid id)
 {
-    for (uint32_t i = 0; i < KIN__FALLEN; i++) {
+    for (uint32_t i = 0; i < KIN__FALLEN && id != 0; i++) { /* 0: an entry that is free, or being written */
         if (kin__load64(&kin__my.session->fallen[i].id) == id)
             return &kin__my.session->fallen[i];
     }
@@ -192,7 +198,7 @@ bool kin__has_fallen(kin__pid id)
     uint64_t word = kin__process_word(id);
     uint32_t state = kin__word_state(word);
     if (state == KIN__DYING || state == KIN__DEAD)
-        return (int32_t)kin__word_low(word) < 0;
+        return by_force(kin__pid_place(id), (int32_t)kin__word_low(word));
     return find_fallen(id) != NULL;
 }
 
@@ -202,7 +208,7 @@ static void remember_fallen(uint32_t place, uint64_t dying)
     kin__session *s = kin__my.session;
     kin__pid id = kin__pid_of(place, kin__word_generation(dying));
     int32_t status = (int32_t)kin__word_low(dying);
-    if (status >= 0 || find_fallen(id) != NULL)
+    if (!by_force(place, status) || find_fallen(id) != NULL)
         return;
     kin__fallen *f = &s->fallen[kin__add32(&s->fallen_count, 1) % KIN__FALLEN];
     kin__store64(&f->id, 0);

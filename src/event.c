@@ -40,6 +40,8 @@ kin_err kin_event_set(kin_event *event)
 {
     if (!kin__is_object(event, KIN_TYPE_EVENT))
         return kin__no_object(event, KIN_TYPE_EVENT);
+    if (kin__my.session == NULL) /* a copy made by a plain fork() can wake nobody */
+        return kin__check_init();
     uint64_t *at = &event->kin__o.word, word = kin__load64(at), after, id = event->kin__o.id;
     do {
         if ((word & (SET | WAIT)) == SET)

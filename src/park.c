@@ -41,8 +41,9 @@ static void learn_wake_cost(const kin__thread *t)
 }
 
 /* What others may want to know of this sleep, before it can be seen. */
-static void publish(kin__thread *t, uint32_t turn, const kin__wait *wait)
+static void publish(kin__thread *t, uint64_t me, uint32_t turn, const kin__wait *wait)
 {
+    kin__store64(&t->sleeper, me);
     kin__store32(&t->wake, turn); /* a waker that looked at an earlier turn cannot spend its wake on this one */
     kin__store64(&t->woken_at, 0);
     kin__store64(&t->edge, kin__edge_to_be(turn, wait->holder));
@@ -93,7 +94,7 @@ kin_err kin__park_on(const kin__wait *wait)
     uint64_t *sleeping = &kin__my.session->sleeping[place / 64], bit = (uint64_t)1 << (place % 64);
 
     uint32_t turn = (kin__load32(&t->wake) | 1) + 1;
-    publish(t, turn, wait);
+    publish(t, me, turn, wait);
     kin__or64(sleeping, bit);
     KIN_CRASH_POINT("park.published");
     bool watching = kin__watch_keepers(); /* after it is visible: whoever makes a new server wakes all who sleep, so that they watch it */
@@ -138,10 +139,12 @@ static bool wake(uint32_t place, kin__thread *t, uint32_t turn, uint64_t now)
     return true;
 }
 
+/* Alive, and the sleep is its own. One that was killed asleep leaves its key and its bit to the next who gets the place, until that one has cleared
+ * them: a wake must not be spent on it. */
 static bool place_alive(uint32_t place, const kin__thread *t)
 {
-    uint64_t claim = kin__load64(&t->claim);
-    return kin__owner_alive((claim >> 32) << 32 | (uint64_t)(place + 1) << 1);
+    uint64_t owner = kin__load64(&t->claim) >> 32 << 32 | (uint64_t)(place + 1) << 1;
+    return kin__load64(&t->sleeper) == owner && kin__owner_alive(owner);
 }
 
 static uint32_t lowest_bit(uint64_t bits)

@@ -338,9 +338,9 @@ kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms)
             kin__hold(o->id);
             KIN_CRASH_POINT("rwlock.owned");
             return drain(lock, (word & DAMAGED) != 0, timeout_ms, deadline);
-        } else if (find_mine(lock) != NULL) {
+        } else if (kin__held.unlisted != 0 && find_mine(lock) != NULL) {
             end = kin__fail(KIN_EDEADLK, "rwlock '%s': this thread holds it for reading", kin__object_name(o));
-            break; /* the writer that waits would wait for us */
+            break; /* the writer that waits for readers would wait for us */
         } else if (end != KIN_OK) {
             break;
         } else if (spinning) {

@@ -287,8 +287,9 @@ kin_err kin_semaphore_release_many(kin_semaphore *semaphore, int64_t units)
 
 int64_t kin_semaphore_units(const kin_semaphore *semaphore)
 {
-    if (kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+    if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+        (void)kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
+    else if (kin__check_init() == KIN_OK)
         return units_there(semaphore);
-    (void)kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
     return -1;
 }

@@ -10,7 +10,7 @@
 #include <uv.h>
 
 #define SESSION_MAGIC 0x6b696e73u /* "kins" */
-#define SESSION_VERSION 2u
+#define SESSION_VERSION 3u
 
 kin__self kin__my;
 
@@ -27,7 +27,7 @@ static void forked(void)
 {
     kin__my.session = NULL;
     kin__my.forked = true;
-    kin__me = 0;
+    memset(&kin__held, 0, sizeof kin__held); /* with a list of holds but no name it would take a free lock for its own */
 }
 
 /* What both the root and a spawned child need, once per program image. */

@@ -69,7 +69,8 @@ typedef struct kin__thread {
     uint32_t number;   /* the system's number of the thread                             */
     uint64_t process;  /* kin__pid of whose it is, or was if the place is free           */
     uint64_t lock;     /* the id of the lock that it waits for; 0 if that has no holder  */
-    uint64_t reserved[2];
+    uint64_t sleeper;  /* whose sleep the rest is about, an owner word: else what a dead one left would pass for its successor's */
+    uint64_t reserved[1];
 } kin__thread;
 _Static_assert(sizeof(kin__thread) == 128, "two cache lines each");
 

@@ -38,7 +38,6 @@ uint64_t kin__thread_attach(void)
             continue;
         /* What a thread that was killed here may have left. Only the owner of a place clears its bit: a sweep that comes late would put a
          * living sleeper out of everybody's sight. */
-        uint64_t stale = kin__load64(&s->threads[i].key);
         kin__and64(&s->sleeping[i / 64], ~((uint64_t)1 << (i % 64)));
         kin__store64(&s->threads[i].key, 0);
         kin__store64(&s->threads[i].edge, 0);
@@ -47,8 +46,6 @@ uint64_t kin__thread_attach(void)
         kin__store64(&s->threads[i].process, kin__my.id);
         kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
         os_thread_set(&kin__me);
-        if (stale != 0)
-            kin__wake_one(stale); /* until just now this place looked like a sleeper, the oldest: a wake may have gone to it */
         return kin__me;
     }
     kin__fail(KIN_EAGAIN, "no place left in the thread table (%u threads that wait or hold locks at once)", KIN__THREADS);

@@ -114,7 +114,7 @@ KIN_API kin_err kin_args_get(kin_args *args, size_t index, kin_out out);
 KIN_API kin_out kin_fd_out(int *fd);
 KIN_API kin_out kin_handle_out(intptr_t *handle);
 
-/* kin_unpack(args, &a, &b, …) takes out all values in order, one place for each: exactly as many as were passed.
+/* kin_unpack(args, &a, &b, ...) takes out all values in order, one place for each: exactly as many as were passed.
  *
  *     passed                          place
  *     bool, or the integer 0 or 1     bool *          (in C11 `true` is an int)
@@ -283,7 +283,7 @@ KIN_END
 
 #endif /* C */
 
-/* The number of arguments: argument 33 of the list followed by 32, 31, … 1. */
+/* The number of arguments: argument 33 of the list followed by 32, 31, ... 1. */
 #define KIN__PICK(a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15, a16, a17, a18, a19, a20, a21, a22, \
                   a23, a24, a25, a26, a27, a28, a29, a30, a31, a32, n, ...)                                            \
     n
@@ -307,7 +307,7 @@ KIN_END
 #define KIN__JOIN5_(a, b, c, d, e) a##b##c##d##e
 #define KIN__EMPTY_0001 ,
 
-/* f(a1), f(a2), … */
+/* f(a1), f(a2), ... */
 #define KIN__EACH(f, ...) KIN__JOIN(KIN__EACH_, KIN__COUNT(__VA_ARGS__))(f, __VA_ARGS__)
 #define KIN__EACH_1(f, a) f(a)
 #define KIN__EACH_2(f, a, ...) f(a), KIN__EACH_1(f, __VA_ARGS__)

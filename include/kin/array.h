@@ -20,7 +20,7 @@ typedef enum kin_item {
     KIN_F64 = 10
 } kin_item;
 
-/* Creates an array of `count` (≥ 1) zeroed items; memory is reserved at once (KIN_ENOMEM here, no fault later).
+/* Creates an array of `count` (>= 1) zeroed items; memory is reserved at once (KIN_ENOMEM here, no fault later).
  * KIN_EINVAL for an unknown type, a count or size of 0, or more bytes than can be addressed. */
 KIN_API kin_err kin_array_create(kin_array **array, kin_item type, size_t count);
 /* The same for items of `item_size` bytes each: structs of your own, without pointers. */

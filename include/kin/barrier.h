@@ -30,8 +30,9 @@ struct kin_barrier {
     uint64_t kin__reason;
     struct {
         uint64_t thread, process;
-    } kin__guardian; /* who last had the guard */
-    uint64_t kin__spare[11];
+    } kin__guardian;         /* who last had the guard */
+    uint64_t kin__resets[8]; /* a bit for each of the last rounds: it ended by a reset */
+    uint64_t kin__spare[3];
     struct {
         uint64_t thread, process;
     } kin__members[KIN_BARRIER_MAX]; /* who has which index */
@@ -63,7 +64,7 @@ KIN_API kin_err kin_barrier_wait_action(kin_barrier *barrier, kin_err (*action)(
 /* Breaks it: who waits, or will, gets KIN_EBROKEN. */
 KIN_API kin_err kin_barrier_abort(kin_barrier *barrier);
 
-/* Makes it as new; who is waiting gets KIN_EBROKEN. */
+/* Makes it as new; who is waiting gets KIN_EBROKEN, but for those whose round was complete. */
 KIN_API kin_err kin_barrier_reset(kin_barrier *barrier);
 
 /* How many it is for, how many are waiting now, and whether it is broken. 0 and false if it is no open barrier. */

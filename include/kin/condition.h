@@ -60,7 +60,7 @@ KIN_API void kin_condition_close(kin_condition *condition);
 
 /* kin_condition_notify(condition, lock, n), kin_condition_notify_all(condition, lock)
  *
- * Wakes the n (n ≥ 1) that wait longest, or all. They go on when the lock is released. KIN_EPERM: the calling thread does not hold the lock.
+ * Wakes the n (n >= 1) that wait longest, or all. They go on when the lock is released. KIN_EPERM: the calling thread does not hold the lock.
  * KIN_EINVAL: wrong arguments, or others are waiting with another lock. */
 #define kin_condition_notify(condition, lock, n) kin__condition_notify((condition), KIN__MUTEX(lock), (n))
 #define kin_condition_notify_all(condition, lock) kin__condition_notify((condition), KIN__MUTEX(lock), KIN__ALL)
@@ -80,8 +80,8 @@ KIN_END
 #ifndef __cplusplus
 #define KIN__MUTEX(lock) _Generic((lock), kin_lock *: kin__lock_object, kin_rlock *: kin__rlock_object)(lock)
 #else
-inline kin__object *kin__mutex(kin_lock *lock) { return kin__lock_object(lock); }
-inline kin__object *kin__mutex(kin_rlock *lock) { return kin__rlock_object(lock); }
+static inline kin__object *kin__mutex(kin_lock *lock) { return kin__lock_object(lock); }
+static inline kin__object *kin__mutex(kin_rlock *lock) { return kin__rlock_object(lock); }
 #define KIN__MUTEX(lock) kin__mutex(lock)
 #endif
 

@@ -1,6 +1,6 @@
 /* An event: a flag that any number of threads wait for. Setting it wakes them all; it stays set until it is cleared.
  *
- * kin_event_set, kin_event_clear and kin_event_is_set may be called in a signal handler. Setting it when nobody waits is one atomic operation and
+ * kin_event_set, kin_event_clear and kin_event_is_set may be called in a signal handler, with an open event. Setting it when nobody waits is one atomic operation and
  * no system call. Who was waiting when it was set goes on, even if it was cleared again before that thread ran.
  *
  * Death     who dies                          what the others see
@@ -29,7 +29,8 @@ KIN_API kin_err kin_event_create(kin_event **event, const kin_event_options *opt
 KIN_API kin_err kin_event_init(kin_event *event, const kin_event_options *options);
 KIN_API void kin_event_close(kin_event *event);
 
-/* Sets it, or clears it; if it is so already nothing happens. KIN_EINVAL: no event, or closed. */
+/* Sets it, or clears it; if it is so already nothing happens. KIN_EINVAL: no event, or closed; KIN_ESTATE: set before kin_init, or in a copy
+ * made by a plain fork(). */
 KIN_API kin_err kin_event_set(kin_event *event);
 KIN_API kin_err kin_event_clear(kin_event *event);
 

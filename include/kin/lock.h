@@ -9,7 +9,7 @@
  *           a waiter, before it has it        nothing, also if it was the one just woken
  *           a waiter, as it gets it           KIN_EOWNERDEAD, as for any owner
  *
- * Deadlock  A cycle of threads, of any processes, each waiting for a lock (kin_lock, kin_rlock, kin_rwlock held by a writer) that the
+ * Deadlock  A cycle of up to 512 threads, of any processes, each waiting for a lock (kin_lock, kin_rlock, kin_rwlock held by a writer) that the
  *           next one holds, is found when it closes, also if some wait with a time-out. Exactly one of them gets KIN_EDEADLK; its
  *           kin_last_error() names every process, thread and lock of the cycle. The others wait on, for what that one should release now.
  */

@@ -32,7 +32,7 @@ KIN_API int kin_task_fail(kin_task *task, int code, const char *format, ...) KIN
 
 typedef struct kin_pool_options {
     int workers;      /* 0: kin_cpu_count() */
-    const char *name; /* its workers are called name-1, name-2 …; default "Pool-1" */
+    const char *name; /* its workers are called name-1, name-2 ...; default "Pool-1" */
 } kin_pool_options;
 
 /* How a map is doing. */
@@ -72,7 +72,7 @@ typedef struct kin_map_options {
 KIN_API kin_err kin_pool_create(kin_pool **pool, const kin_pool_options *options);
 
 /* Computes out[i] from in[i] for all i < count, on all workers, and returns when all have ended; results are in order.
- * `in` (count × in_size bytes) is copied once into shared memory and `out` (count × out_size) once out of it; either may
+ * `in` (count x in_size bytes) is copied once into shared memory and `out` (count x out_size) once out of it; either may
  * be NULL with size 0. `out` of a failed task is left as it was. count 0 is fine. Maps from several threads take turns.
  *
  * KIN_OK         every task returned 0

@@ -686,7 +686,9 @@ static void unseen_by_wait_in_a_child(void **state)
 
 static kin_process *of_original;
 static kin_value *value_of_original;
-static kin_lock *lock_of_original;
+static kin_lock *lock_of_original, *held_by_original;
+static kin_event *event_of_original;
+static kin_semaphore *semaphore_of_original;
 
 /* A copy made by a plain fork() cannot use kin, and does no harm to the original. */
 static int in_copy(void)
@@ -706,6 +708,12 @@ static int in_copy(void)
         return 5;
     if (kin_lock_acquire(lock_of_original, KIN_NOWAIT) != KIN_ESTATE)
         return 6;
+    if (kin_event_set(event_of_original) != KIN_ESTATE || kin_semaphore_units(semaphore_of_original) != -1)
+        return 11;
+    kin_lock freed = *held_by_original; /* as if the original had released it meanwhile */
+    freed.kin__o.word = 0;
+    if (kin_lock_release(&freed) != KIN_EPERM || kin_lock_release(held_by_original) != KIN_EPERM)
+        return 12;
     if (kin_process_join(of_original, KIN_NOWAIT) != KIN_ESTATE)
         return 7;
     if (kin_process_exit_code(of_original, &code) != KIN_ESTATE || code != -1)
@@ -726,6 +734,11 @@ static void plain_fork(void **state)
     kin_lock *gate = test_gate();
     check(kin_value_create(&value_of_original, 3));
     check(kin_lock_create(&lock_of_original, NULL));
+    check(kin_lock_create(&held_by_original, NULL));
+    check(kin_event_create(&event_of_original, NULL));
+    check(kin_semaphore_create(&semaphore_of_original, 2, &(kin_semaphore_options){.undo = true}));
+    check(kin_semaphore_acquire(semaphore_of_original, KIN_NOWAIT));
+    check(kin_lock_acquire(held_by_original, KIN_NOWAIT));
     of_original = test_start(target_wait, KIN_ARGS(gate));
     int result = test_in_copy(in_copy);
     assert_true(kin_process_alive(of_original));
@@ -736,6 +749,12 @@ static void plain_fork(void **state)
     check(kin_lock_release(lock_of_original));
     kin_value_close(value_of_original);
     kin_lock_close(lock_of_original);
+    check(kin_lock_release(held_by_original));
+    kin_lock_close(held_by_original);
+    assert_false(kin_event_is_set(event_of_original));
+    kin_event_close(event_of_original);
+    assert_int_equal(kin_semaphore_units(semaphore_of_original), 1);
+    kin_semaphore_close(semaphore_of_original);
     kin_lock_close(gate);
     if (result == -1)
         test_skip("this system has no fork");

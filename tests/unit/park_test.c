@@ -232,34 +232,44 @@ static bool one_sleeps(void *arg)
     return kin__anybody_sleeps(((struct condition *)arg)->key);
 }
 
-/* Makes the first free place look as a thread leaves it that was killed asleep. */
-static void leave_a_place(uint64_t key)
+/* Makes the first free place look as it does when a thread was killed in it asleep, and another has just claimed it and cleared nothing yet. */
+static kin__thread *leave_a_place(uint64_t key, bool left)
 {
     kin__session *s = kin__my.session;
     uint32_t i = 0;
     while ((uint32_t)kin__load64(&s->threads[i].claim) != 0)
         i++;
-    kin__store64(&s->threads[i].key, key);
-    kin__store64(&s->threads[i].since, 0);
-    kin__store32(&s->threads[i].wake, (kin__load32(&s->threads[i].wake) | 1) + 1);
+    kin__thread *t = &s->threads[i];
+    uint64_t generation = kin__load64(&t->claim) >> 32;
+    kin__store64(&t->sleeper, (generation - 1) << 32 | (uint64_t)(i + 1) << 1);
+    kin__store64(&t->key, key);
+    kin__store64(&t->since, 0);
+    kin__store32(&t->wake, (kin__load32(&t->wake) | 1) + 1);
     kin__or64(&s->sleeping[i / 64], (uint64_t)1 << (i % 64));
+    if (!left)
+        kin__store64(&t->claim, generation << 32 | (kin__pid_generation(kin__my.id) & 0xffff) << 16 | (kin__my.place + 1));
+    return t;
 }
 
-/* Until whoever gets it next has cleared it, it looks like the one that has slept longest: it may get a wake that is another's. */
+/* It looks like the one that has slept longest, but a wake must not be spent on it. */
 static void the_place_of_one_that_died_asleep(void **state)
 {
     (void)state;
-    struct condition c = {.key = kin__unique(), .until = 1};
-    uv_thread_t sleeper, next;
-    uint64_t me = 0;
-    assert_int_equal(uv_thread_create(&sleeper, sleep_until_woken, &c), 0);
-    assert_true(crash_until(one_sleeps, &c));
-    leave_a_place(c.key);
-    assert_int_equal(uv_thread_create(&next, note_me, &me), 0);
-    assert_int_equal(uv_thread_join(&next), 0);
-    assert_int_equal(uv_thread_join(&sleeper), 0);
-    assert_int_equal(c.seen, 1); /* passed on, whether there was one or not */
-    assert_false(kin__anybody_sleeps(c.key));
+    kin__session *s = kin__my.session;
+    for (int left = 0; left < 2; left++) {
+        struct condition c = {.key = kin__unique(), .until = 1};
+        uv_thread_t sleeper;
+        assert_int_equal(uv_thread_create(&sleeper, sleep_until_woken, &c), 0);
+        assert_true(crash_until(one_sleeps, &c));
+        kin__thread *t = leave_a_place(c.key, left != 0);
+        assert_int_equal(kin__wake_one(c.key), 1);
+        assert_int_equal(uv_thread_join(&sleeper), 0);
+        assert_int_equal(c.seen, 1);
+        assert_false(kin__anybody_sleeps(c.key));
+        uint32_t place = (uint32_t)(t - s->threads);
+        kin__and64(&s->sleeping[place / 64], ~((uint64_t)1 << (place % 64)));
+        kin__store64(&t->claim, ((kin__load64(&t->claim) >> 32) + 1) << 32);
+    }
 }
 
 static void spinning_ends(void **state)
