@@ -456,10 +456,11 @@ static bool deep_enough_wait(void *arg)
 static void however_deep_it_is_held(bool thread)
 {
     struct shared *s = shared;
-    uint32_t waiters = 3;
-    for (int i = 0; i < 3; i++)
-        sync_ask(actor(i, thread), DEEP_WAIT, 1 + 2 * i, i == 2 ? test_ms(20000) : KIN_FOREVER);
-    assert_true(crash_until(deep_enough_wait, &waiters)); /* it could be taken, so all have released it entirely */
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t waiters = i + 1;
+        sync_ask(actor((int)i, thread), DEEP_WAIT, 1 + 2 * (int)i, i == 2 ? test_ms(20000) : KIN_FOREVER);
+        assert_true(crash_until(deep_enough_wait, &waiters)); /* it could be taken, so all have released it entirely */
+    }
     check(kin_rlock_acquire(&s->rlock, KIN_FOREVER));
     check(kin_rlock_acquire(&s->rlock, KIN_FOREVER));
     check(kin_condition_notify(&s->condition, &s->rlock, 2));
