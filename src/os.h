@@ -230,7 +230,7 @@ int os_cpu_count(void);
 void os_yield(void);
 /* Has `ended(value)` called at the end of each thread that called os_thread_set with a value other than NULL. Once, early. */
 kin_err os_thread_on_end(void (*ended)(void *value));
-void os_thread_set(void *value);
+kin_err os_thread_set(void *value); /* KIN_ENOMEM */
 /* The system's number for the calling thread, as debuggers and top show it. */
 uint32_t os_thread_number(void);
 bool os_is_terminal(FILE *file);

@@ -23,6 +23,12 @@ static void remember_used(uint32_t *used, uint32_t place)
     }
 }
 
+/* Frees a place whose claim was `claim`: this one step, so that it does not matter who does it, how often or how late. */
+static bool free_place(uint32_t place, uint64_t claim)
+{
+    return kin__cas64(&kin__my.session->threads[place].claim, &claim, ((claim >> 32) + 1) << 32);
+}
+
 uint64_t kin__thread_attach(void)
 {
     if (kin__check_init() != KIN_OK)
@@ -44,8 +50,11 @@ uint64_t kin__thread_attach(void)
         kin__or32(&s->threads[i].wake, 1);
         kin__store32(&s->threads[i].number, os_thread_number());
         kin__store64(&s->threads[i].process, kin__my.id);
+        if (os_thread_set(&kin__held) != KIN_OK) { /* its locks would stay locked when it ends */
+            (void)free_place(i, claim | half);
+            return 0;
+        }
         kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
-        os_thread_set(&kin__me);
         return kin__me;
     }
     kin__fail(KIN_EAGAIN, "no place left in the thread table (%u threads that wait or hold locks at once)", KIN__THREADS);
@@ -182,12 +191,6 @@ bool kin__owner_alive(uint64_t owner)
            (kin__word_generation(word) & 0xffff) == ((uint32_t)claim >> 16);
 }
 
-/* Frees a place whose claim was `claim`: this one step, so that it does not matter who does it, how often or how late. */
-static bool free_place(uint32_t place, uint64_t claim)
-{
-    return kin__cas64(&kin__my.session->threads[place].claim, &claim, ((claim >> 32) + 1) << 32);
-}
-
 static void thread_ended(void *value)
 {
     (void)value;
@@ -214,7 +217,7 @@ void kin__threads_reset(void)
 {
     kin__me = 0;
     kin__held.count = kin__held.unlisted = 0; /* the rest of it was never touched in a server */
-    os_thread_set(NULL);
+    (void)os_thread_set(NULL);
 }
 
 void kin__threads_sweep(kin__pid process)

@@ -205,9 +205,11 @@ kin_err os_thread_on_end(void (*ended)(void *value))
     return err == 0 ? KIN_OK : kin__fail_errno("pthread_key_create", "cannot follow the ends of threads");
 }
 
-void os_thread_set(void *value)
+kin_err os_thread_set(void *value)
 {
-    (void)pthread_setspecific(key, value);
+    int err = TRY("pthread_setspecific", ENOMEM, ENOMEM, pthread_setspecific(key, value));
+    errno = err;
+    return err == 0 ? KIN_OK : kin__fail_errno("pthread_setspecific", "cannot follow the end of this thread");
 }
 
 uint32_t os_thread_number(void)

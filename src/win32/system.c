@@ -173,10 +173,11 @@ kin_err os_thread_on_end(void (*ended)(void *value))
     return KIN_OK;
 }
 
-void os_thread_set(void *value)
+kin_err os_thread_set(void *value)
 {
-    if (thread_key != FLS_OUT_OF_INDEXES)
-        FlsSetValue(thread_key, value);
+    if (WIN_FAULT("FlsSetValue") || !FlsSetValue(thread_key, value))
+        return win_fail(GetLastError(), "FlsSetValue", "cannot follow the end of this thread");
+    return KIN_OK;
 }
 
 uint32_t os_thread_number(void)
