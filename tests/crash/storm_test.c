@@ -698,7 +698,7 @@ static void add_up(void)
     }
 }
 
-/* Of all calls during which somebody was killed: so many of a hundred took no longer than that after the kill, in us. */
+/* So many of a hundred calls during which somebody was killed took no longer than that after the kill, in us. */
 static uint32_t of_a_hundred(uint32_t percent)
 {
     uint64_t all = 0, seen = 0;
