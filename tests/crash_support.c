@@ -10,8 +10,8 @@
 
 #define UNTIL_MS 20000
 
-/* A machine that stands still for a while (a virtual one that is suspended, or overloaded) is no reason to give up: of each turn only
- * a moment counts. */
+/* A machine that stands still for a while (a virtual one that is suspended, or overloaded) is no reason to give up: of
+ * each turn only a moment counts. */
 bool crash_until(bool (*is)(void *arg), void *arg)
 {
     int64_t spent = 0, last = kin_now();
@@ -83,9 +83,10 @@ int crash_asleep(int64_t pid)
     uint32_t used = kin__load32(&s->threads_used);
     int count = 0;
     for (uint32_t i = 0; i < used && i < KIN__THREADS; i++) {
-        bool sleeps = (kin__load64(&s->sleeping[i / 64]) >> (i % 64) & 1) != 0 && (kin__load32(&s->threads[i].wake) & 1) == 0;
-        uint64_t word = kin__process_word(kin__load64(&s->threads[i].process));
-        count += sleeps && (uint32_t)kin__load64(&s->threads[i].claim) != 0 && kin__word_state(word) == KIN__RUNNING &&
+        const kin__thread *t = &s->threads[i];
+        bool visible = (kin__load64(&s->sleeping[i / 64]) >> (i % 64) & 1) != 0, woken = (kin__load32(&t->wake) & 1) != 0;
+        uint64_t word = kin__process_word(kin__load64(&t->process));
+        count += visible && !woken && (uint32_t)kin__load64(&t->claim) != 0 && kin__word_state(word) == KIN__RUNNING &&
                  kin__word_low(word) == (uint32_t)pid;
     }
     return count;

@@ -1,6 +1,6 @@
-/* Every crash point of the synchronisation objects, in every arrangement in which it is passed: a process dies there, and two threads of
- * another one go on at once and find what the Death tables of the headers say. Points that are in no arrangement must be named in another crash test, so
- * that a new point cannot be forgotten.
+/* Every crash point of the synchronisation objects, in every arrangement in which it is passed: a process dies there,
+ * and two threads of another one go on at once and find what the Death tables of the headers say. Points that are in
+ * no arrangement must be named in another crash test, so that a new point cannot be forgotten.
  * @ctest TIMEOUT 120 */
 #include "crash_support.h"
 
@@ -58,8 +58,9 @@ typedef struct run {
     other others[OTHERS];
 } run;
 
-/* In this order: prepare; the victim's begin; the others, if they come first, go to sleep; the victim's act, at a point of which it may die, or before
- * which it may sleep; else the others now; let_go; the victim has ended: after; the others have ended: settle. */
+/* In this order: prepare; the victim's begin; the others, if they come first, go to sleep; the victim's act, at a
+ * point of which it may die, or before which it may sleep; else the others now; let_go; the victim has ended: after;
+ * the others have ended: settle. */
 struct arrangement {
     const char *name, *points; /* beginnings of the names of points that may be passed */
     int kind, other_kind, units;
@@ -75,10 +76,7 @@ struct arrangement {
     void (*settle)(run *r);
 };
 
-static bool is(const run *r, const char *beginning)
-{
-    return strncmp(r->point, beginning, strlen(beginning)) == 0;
-}
+static bool is(const run *r, const char *beginning) { return strncmp(r->point, beginning, strlen(beginning)) == 0; }
 
 static bool is_one_of(const run *r, const char *const *points)
 {
@@ -107,7 +105,9 @@ static kin_err take(struct world *w, int kind)
 
 static kin_err give(struct world *w, int kind)
 {
-    return kind == LOCK ? kin_lock_release(&w->lock) : kind == RLOCK ? kin_rlock_release(&w->rlock) : kin_rwlock_release(&w->rw);
+    return kind == LOCK    ? kin_lock_release(&w->lock)
+           : kind == RLOCK ? kin_rlock_release(&w->rlock)
+                           : kin_rwlock_release(&w->rw);
 }
 
 /* Once, soundly; how it was got. */
@@ -161,15 +161,9 @@ static int other_use(struct world *w, const arrangement *a, int number)
     return use(w, a->other_kind);
 }
 
-static void prepare_take(run *r)
-{
-    check(take(world, r->a->units)); /* `units`: as what the parent has it */
-}
+static void prepare_take(run *r) { check(take(world, r->a->units)); /* `units`: as what the parent has it */ }
 
-static void let_go_give(run *r)
-{
-    check(give(world, r->a->units));
-}
+static void let_go_give(run *r) { check(give(world, r->a->units)); }
 
 static void take_and_end(void *arg)
 {
@@ -188,10 +182,11 @@ static void prepare_leave(run *r)
 /* How many of the others get it with KIN_EOWNERDEAD when the victim died here. */
 static bool died_holding(const run *r)
 {
-    static const char *const holding[] = {"lock.acquired",   "lock.acquired.slowly", "lock.taken.over",  "lock.releasing", "rlock.acquired",
-                                          "rlock.releasing", "rwlock.writing",       "rwlock.releasing", NULL};
-    static const char *const damaged[] = {"rwlock.owned", "rwlock.drained", "rwlock.entered", "rwlock.reading", "rwlock.leaving",
-                                          "rwlock.left", NULL};
+    static const char *const holding[] = {"lock.acquired",  "lock.acquired.slowly", "lock.taken.over",
+                                          "lock.releasing", "rlock.acquired",       "rlock.releasing",
+                                          "rwlock.writing", "rwlock.releasing",     NULL};
+    static const char *const damaged[] = {
+        "rwlock.owned", "rwlock.drained", "rwlock.entered", "rwlock.reading", "rwlock.leaving", "rwlock.left", NULL};
     return r->died && (is_one_of(r, holding) || (r->a->prepare == prepare_leave && is_one_of(r, damaged)));
 }
 
@@ -205,7 +200,8 @@ static void settle_locks(run *r)
             fail_msg("%s, %s: another ended with %d: %s", r->a->name, r->point, r->others[i].code, r->others[i].says);
     }
     if (r->heirs + (last == KIN_EOWNERDEAD) != (held ? readers ? OTHERS + 1 : 1 : 0))
-        fail_msg("%s, %s:%d: %d of the others, and the parent with %d, got it with KIN_EOWNERDEAD", r->a->name, r->point, r->nth, r->heirs, last);
+        fail_msg("%s, %s:%d: %d of the others, and the parent with %d, got it with KIN_EOWNERDEAD", r->a->name,
+                 r->point, r->nth, r->heirs, last);
     assert_int_equal(use(world, kind), KIN_OK);
     assert_int_equal(use(world, kind == WRITE ? READ : kind), KIN_OK);
 }
@@ -262,7 +258,8 @@ static void settle_units(run *r)
     for (int i = 0; i < OTHERS; i++)
         assert_int_equal(r->others[i].code, KIN_OK);
     if (kin_semaphore_units(&world->semaphore) != r->a->units)
-        fail_msg("%s, %s:%d: %d units instead of %d", r->a->name, r->point, r->nth, (int)kin_semaphore_units(&world->semaphore), r->a->units);
+        fail_msg("%s, %s:%d: %d units instead of %d", r->a->name, r->point, r->nth,
+                 (int)kin_semaphore_units(&world->semaphore), r->a->units);
     for (int i = 0; i < r->a->units; i++)
         check(kin_semaphore_acquire(&world->semaphore, KIN_NOWAIT));
     check_fails(KIN_ETIMEDOUT, kin_semaphore_acquire(&world->semaphore, KIN_NOWAIT));
@@ -309,13 +306,15 @@ static void settle_event(run *r)
 
 static kin_err wait_more(struct world *w, int kind)
 {
-    return kind == LOCK ? kin_condition_wait(&w->more, &w->lock, KIN_FOREVER) : kin_condition_wait(&w->more, &w->rlock, KIN_FOREVER);
+    return kind == LOCK ? kin_condition_wait(&w->more, &w->lock, KIN_FOREVER)
+                        : kin_condition_wait(&w->more, &w->rlock, KIN_FOREVER);
 }
 
 static kin_err notify(struct world *w, int kind, int n)
 {
     if (n > OTHERS)
-        return kind == LOCK ? kin_condition_notify_all(&w->more, &w->lock) : kin_condition_notify_all(&w->more, &w->rlock);
+        return kind == LOCK ? kin_condition_notify_all(&w->more, &w->lock)
+                            : kin_condition_notify_all(&w->more, &w->rlock);
     return kind == LOCK ? kin_condition_notify(&w->more, &w->lock, n) : kin_condition_notify(&w->more, &w->rlock, n);
 }
 
@@ -387,8 +386,13 @@ static int act_notify(struct world *w, const arrangement *a)
 
 static void settle_items(run *r)
 {
-    static const char *const waiting[] = {"lock.acquired.slowly", "lock.taken.over", "lock.releasing", "rlock.releasing", "condition.relocked",
-                                          "park.published", NULL};
+    static const char *const waiting[] = {"lock.acquired.slowly",
+                                          "lock.taken.over",
+                                          "lock.releasing",
+                                          "rlock.releasing",
+                                          "condition.relocked",
+                                          "park.published",
+                                          NULL};
     static const char *const notifying[] = {"lock.releasing", "rlock.releasing", "condition.notified", NULL};
     bool held = is_one_of(r, r->a->act == act_notify ? notifying : waiting);
     if (r->a->act == act_notify && strcmp(r->point, "park.waking") == 0)
@@ -403,7 +407,8 @@ static void settle_items(run *r)
         fail_msg("%s, %s:%d: %d got the lock with KIN_EOWNERDEAD", r->a->name, r->point, r->nth, r->heirs);
     check(take(world, r->a->kind));
     /* Waking another it may have been on its way into the wait, or out of it. */
-    bool either = is(r, "lock.released") || is(r, "park.waking"), had_it = !r->died || is(r, "lock.rel") || is(r, "rlock.rel");
+    bool either = is(r, "lock.released") || is(r, "park.waking"),
+         had_it = !r->died || is(r, "lock.rel") || is(r, "rlock.rel");
     if (r->a->act == act_consume && (either ? world->items > 1 : world->items == had_it))
         fail_msg("%s, %s:%d: %d items are left", r->a->name, r->point, r->nth, (int)world->items);
     if (r->a->act == act_notify && world->items != 0)
@@ -456,10 +461,7 @@ static int act_reset(struct world *w, const arrangement *a)
     return kin_barrier_reset(&w->barrier);
 }
 
-static void wait_barrier(void *arg)
-{
-    *(kin_err *)arg = kin_barrier_wait(&world->barrier, test_ms(20000), NULL);
-}
+static void wait_barrier(void *arg) { *(kin_err *)arg = kin_barrier_wait(&world->barrier, test_ms(20000), NULL); }
 
 /* As new, once it was reset. */
 static void use_barrier(int parties)
@@ -481,7 +483,8 @@ static void use_barrier(int parties)
 static void settle_barrier(run *r)
 {
     static const char *const complete[] = {"barrier.completed", "park.waking", "park.woken", NULL};
-    bool in_round = r->a->act == act_barrier || r->a->act == act_action, went_on = in_round && (!r->died || is_one_of(r, complete));
+    bool in_round = r->a->act == act_barrier || r->a->act == act_action,
+         went_on = in_round && (!r->died || is_one_of(r, complete));
     for (int i = 0; i < OTHERS; i++) {
         const other *o = &r->others[i];
         char who[64];
@@ -539,7 +542,8 @@ static void settle_cycle(run *r)
     assert_int_equal(r->others[1].code, KIN_OK);
     int code = r->others[0].code;
     if (code != KIN_EDEADLK && code != (r->died ? KIN_EOWNERDEAD : KIN_OK))
-        fail_msg("%s, %s:%d: the other in the cycle ended with %d: %s", r->a->name, r->point, r->nth, code, r->others[0].says);
+        fail_msg("%s, %s:%d: the other in the cycle ended with %d: %s", r->a->name, r->point, r->nth, code,
+                 r->others[0].says);
     check(kin_lock_acquire(&world->a, KIN_NOWAIT));
     check(kin_lock_release(&world->a));
     kin_err err = kin_lock_acquire(&world->b, KIN_NOWAIT);
@@ -551,40 +555,79 @@ static void settle_cycle(run *r)
 
 #define ALL_LOCKS "lock. rlock. rwlock. park."
 #define LOCKS(what, how)                                                                                               \
-    {what ": gives", ALL_LOCKS, .kind = how, .other_kind = how, .others_first = true, .others_sleep = true,            \
-     .begin = begin_hold, .act = act_give, .other = other_use, .settle = settle_locks},                                \
-    {what ": waits", ALL_LOCKS, .kind = how, .other_kind = how, .units = how, .others_sleep = true, .sleeps = true,    \
-     .prepare = prepare_take, .act = act_use, .other = other_use, .let_go = let_go_give, .settle = settle_locks},      \
-    {what ": waits last", ALL_LOCKS, .kind = how, .other_kind = how, .units = how, .others_first = true,            \
-     .others_sleep = true, .sleeps = true, .prepare = prepare_take, .act = act_use, .other = other_use,                \
-     .let_go = let_go_give, .settle = settle_locks},                                                                   \
-    {what ": nobody else", ALL_LOCKS, .kind = how, .other_kind = how, .act = act_use, .other = other_use,              \
-     .settle = settle_locks},                                                                                          \
-    {what ": inherits", ALL_LOCKS, .kind = how, .other_kind = how, .prepare = prepare_leave, .act = act_use,           \
-     .other = other_use, .settle = settle_locks}
+    {what ": gives",       ALL_LOCKS,           .kind = how,     .other_kind = how,  .others_first = true,             \
+     .others_sleep = true, .begin = begin_hold, .act = act_give, .other = other_use, .settle = settle_locks},          \
+        {what ": waits",        ALL_LOCKS,                                                                             \
+         .kind = how,           .other_kind = how,                                                                     \
+         .units = how,          .others_sleep = true,                                                                  \
+         .sleeps = true,        .prepare = prepare_take,                                                               \
+         .act = act_use,        .other = other_use,                                                                    \
+         .let_go = let_go_give, .settle = settle_locks},                                                               \
+        {what ": waits last",   ALL_LOCKS,          .kind = how,                                                       \
+         .other_kind = how,     .units = how,       .others_first = true,                                              \
+         .others_sleep = true,  .sleeps = true,     .prepare = prepare_take,                                           \
+         .act = act_use,        .other = other_use, .let_go = let_go_give,                                             \
+         .settle = settle_locks},                                                                                      \
+        {what ": nobody else", ALL_LOCKS,          .kind = how,           .other_kind = how,                           \
+         .act = act_use,       .other = other_use, .settle = settle_locks},                                            \
+    {                                                                                                                  \
+        what ": inherits", ALL_LOCKS, .kind = how, .other_kind = how, .prepare = prepare_leave, .act = act_use,        \
+                                      .other = other_use, .settle = settle_locks                                       \
+    }
 
 #define UNITS(what, with)                                                                                              \
-    {what ": nobody else", "semaphore. park.", .undo = with, .units = 3, .act = act_units, .other = other_units,       \
-     .after = after_units, .settle = settle_units},                                                                    \
-    {what ": waits", "semaphore. park.", .undo = with, .units = 1, .others_sleep = true, .sleeps = true,               \
-     .prepare = prepare_unit, .act = act_units, .other = other_units, .let_go = let_go_unit, .after = after_units,     \
-     .settle = settle_units},                                                                                          \
-    {what ": waits last", "semaphore. park.", .undo = with, .units = 1, .others_first = true, .others_sleep = true, \
-     .sleeps = true, .prepare = prepare_unit, .act = act_units, .other = other_units, .let_go = let_go_unit,           \
-     .after = after_units, .settle = settle_units},                                                                    \
-    {what ": gives", "semaphore. park.", .undo = with, .units = 1, .others_first = true, .others_sleep = true,         \
-     .begin = begin_all_units, .act = act_give_units, .other = other_units, .settle = settle_units},                   \
-    {what ": gives two", "semaphore. park.", .undo = with, .units = 2, .others_first = true, .others_sleep = true,     \
-     .begin = begin_all_units, .act = act_give_units, .other = other_units, .settle = settle_units}
+    {what ": nobody else", "semaphore. park.",   .undo = with,         .units = 3,                                     \
+     .act = act_units,     .other = other_units, .after = after_units, .settle = settle_units},                        \
+        {what ": waits",       "semaphore. park.",      .undo = with,     .units = 1,           .others_sleep = true,  \
+         .sleeps = true,       .prepare = prepare_unit, .act = act_units, .other = other_units, .let_go = let_go_unit, \
+         .after = after_units, .settle = settle_units},                                                                \
+        {what ": waits last",   "semaphore. park.",   .undo = with,          .units = 1,                               \
+         .others_first = true,  .others_sleep = true, .sleeps = true,        .prepare = prepare_unit,                  \
+         .act = act_units,      .other = other_units, .let_go = let_go_unit, .after = after_units,                     \
+         .settle = settle_units},                                                                                      \
+        {what ": gives",                                                                                               \
+         "semaphore. park.",                                                                                           \
+         .undo = with,                                                                                                 \
+         .units = 1,                                                                                                   \
+         .others_first = true,                                                                                         \
+         .others_sleep = true,                                                                                         \
+         .begin = begin_all_units,                                                                                     \
+         .act = act_give_units,                                                                                        \
+         .other = other_units,                                                                                         \
+         .settle = settle_units},                                                                                      \
+    {                                                                                                                  \
+        what ": gives two", "semaphore. park.", .undo = with, .units = 2, .others_first = true, .others_sleep = true,  \
+                                                .begin = begin_all_units, .act = act_give_units, .other = other_units, \
+                                                .settle = settle_units                                                 \
+    }
 
 #define CONDITIONS(what, how)                                                                                          \
-    {what ": waits", "condition. lock. rlock. park.", .kind = how, .others_sleep = true, .sleeps = true,               \
-     .begin = begin_hold, .act = act_consume, .other = other_consume, .let_go = let_go_items, .after = after_items,    \
+    {what ": waits",                                                                                                   \
+     "condition. lock. rlock. park.",                                                                                  \
+     .kind = how,                                                                                                      \
+     .others_sleep = true,                                                                                             \
+     .sleeps = true,                                                                                                   \
+     .begin = begin_hold,                                                                                              \
+     .act = act_consume,                                                                                               \
+     .other = other_consume,                                                                                           \
+     .let_go = let_go_items,                                                                                           \
+     .after = after_items,                                                                                             \
      .settle = settle_items},                                                                                          \
-    {what ": notifies", "condition. lock. rlock. park.", .kind = how, .units = OTHERS, .others_first = true,           \
-     .others_sleep = true, .enter = begin_hold, .act = act_notify, .other = other_consume, .settle = settle_items},    \
-    {what ": notifies all", "condition. lock. rlock. park.", .kind = how, .units = OTHERS + 1, .others_first = true,   \
-     .others_sleep = true, .enter = begin_hold, .act = act_notify, .other = other_consume, .settle = settle_items}
+        {what ": notifies",                                                                                            \
+         "condition. lock. rlock. park.",                                                                              \
+         .kind = how,                                                                                                  \
+         .units = OTHERS,                                                                                              \
+         .others_first = true,                                                                                         \
+         .others_sleep = true,                                                                                         \
+         .enter = begin_hold,                                                                                          \
+         .act = act_notify,                                                                                            \
+         .other = other_consume,                                                                                       \
+         .settle = settle_items},                                                                                      \
+    {                                                                                                                  \
+        what ": notifies all", "condition. lock. rlock. park.",                                                        \
+            .kind = how, .units = OTHERS + 1, .others_first = true, .others_sleep = true, .enter = begin_hold,         \
+            .act = act_notify, .other = other_consume, .settle = settle_items                                          \
+    }
 
 #define BARRIERS "barrier. park."
 
@@ -592,40 +635,44 @@ static const arrangement arrangements[] = {
     LOCKS("lock", LOCK),
     LOCKS("rlock", RLOCK),
     LOCKS("rwlock, writer", WRITE),
-    {"rwlock, writer: readers inherit", ALL_LOCKS, .kind = WRITE, .other_kind = READ, .prepare = prepare_leave, .act = act_use,
-     .other = other_use, .settle = settle_locks},
-    {"rwlock, writer: gives to readers", ALL_LOCKS, .kind = WRITE, .other_kind = READ, .others_first = true, .others_sleep = true,
+    {"rwlock, writer: readers inherit", ALL_LOCKS, .kind = WRITE, .other_kind = READ, .prepare = prepare_leave,
+     .act = act_use, .other = other_use, .settle = settle_locks},
+    {"rwlock, writer: gives to readers", ALL_LOCKS, .kind = WRITE, .other_kind = READ, .others_first = true,
+     .others_sleep = true, .begin = begin_hold, .act = act_give, .other = other_use, .settle = settle_locks},
+    {"rwlock, writer: waits for readers", ALL_LOCKS, .kind = WRITE, .other_kind = READ, .units = READ,
+     .others_sleep = false, .sleeps = true, .prepare = prepare_take, .act = act_use, .other = other_use,
+     .let_go = let_go_give, .settle = settle_locks},
+    {"rwlock, reader: nobody else", ALL_LOCKS, .kind = READ, .other_kind = WRITE, .act = act_use, .other = other_use,
+     .settle = settle_locks},
+    {"rwlock, reader: waits", ALL_LOCKS, .kind = READ, .other_kind = WRITE, .units = WRITE, .others_sleep = true,
+     .sleeps = true, .prepare = prepare_take, .act = act_use, .other = other_use, .let_go = let_go_give,
+     .settle = settle_locks},
+    {"rwlock, reader: leaves", ALL_LOCKS, .kind = READ, .other_kind = WRITE, .others_first = true, .others_sleep = true,
      .begin = begin_hold, .act = act_give, .other = other_use, .settle = settle_locks},
-    {"rwlock, writer: waits for readers", ALL_LOCKS, .kind = WRITE, .other_kind = READ, .units = READ, .others_sleep = false, .sleeps = true,
-     .prepare = prepare_take, .act = act_use, .other = other_use, .let_go = let_go_give, .settle = settle_locks},
-    {"rwlock, reader: nobody else", ALL_LOCKS, .kind = READ, .other_kind = WRITE, .act = act_use, .other = other_use, .settle = settle_locks},
-    {"rwlock, reader: waits", ALL_LOCKS, .kind = READ, .other_kind = WRITE, .units = WRITE, .others_sleep = true, .sleeps = true,
-     .prepare = prepare_take, .act = act_use, .other = other_use, .let_go = let_go_give, .settle = settle_locks},
-    {"rwlock, reader: leaves", ALL_LOCKS, .kind = READ, .other_kind = WRITE, .others_first = true, .others_sleep = true, .begin = begin_hold,
-     .act = act_give, .other = other_use, .settle = settle_locks},
     UNITS("semaphore", false),
     UNITS("semaphore with undo", true),
-    {"event: waits", "event. park.", .others_sleep = true, .sleeps = true, .act = act_wait_event, .other = other_wait_event,
-     .let_go = let_go_event, .settle = settle_event},
-    {"event: waits last", "event. park.", .others_first = true, .others_sleep = true, .sleeps = true, .act = act_wait_event,
+    {"event: waits", "event. park.", .others_sleep = true, .sleeps = true, .act = act_wait_event,
      .other = other_wait_event, .let_go = let_go_event, .settle = settle_event},
-    {"event: sets", "event. park.", .others_first = true, .others_sleep = true, .act = act_set, .other = other_wait_event,
-     .settle = settle_event},
+    {"event: waits last", "event. park.", .others_first = true, .others_sleep = true, .sleeps = true,
+     .act = act_wait_event, .other = other_wait_event, .let_go = let_go_event, .settle = settle_event},
+    {"event: sets", "event. park.", .others_first = true, .others_sleep = true, .act = act_set,
+     .other = other_wait_event, .settle = settle_event},
     CONDITIONS("condition with a lock", LOCK),
     CONDITIONS("condition with an rlock", RLOCK),
-    {"barrier: comes first", BARRIERS, .units = 3, .sleeps = true, .act = act_barrier, .other = other_barrier, .settle = settle_barrier},
-    {"barrier: comes last", BARRIERS, .units = 3, .others_first = true, .others_sleep = true, .act = act_barrier, .other = other_barrier,
+    {"barrier: comes first", BARRIERS, .units = 3, .sleeps = true, .act = act_barrier, .other = other_barrier,
      .settle = settle_barrier},
-    {"barrier: comes last, with an action", BARRIERS, .units = 3, .others_first = true, .others_sleep = true, .act = act_action,
+    {"barrier: comes last", BARRIERS, .units = 3, .others_first = true, .others_sleep = true, .act = act_barrier,
      .other = other_barrier, .settle = settle_barrier},
-    {"barrier: times out", "barrier.b park.", .units = 4, .others_first = true, .others_sleep = true, .act = act_late, .other = other_barrier,
-     .settle = settle_barrier},
-    {"barrier: aborts", BARRIERS, .units = 4, .others_first = true, .others_sleep = true, .act = act_abort, .other = other_barrier,
-     .settle = settle_barrier},
-    {"barrier: resets", BARRIERS, .units = 4, .others_first = true, .others_sleep = true, .act = act_reset, .other = other_barrier,
-     .settle = settle_barrier},
-    {"deadlock", "deadlock. park.", .others_first = true, .others_sleep = true, .sleeps = true, .begin = begin_b, .act = act_cycle,
-     .other = other_cycle, .settle = settle_cycle},
+    {"barrier: comes last, with an action", BARRIERS, .units = 3, .others_first = true, .others_sleep = true,
+     .act = act_action, .other = other_barrier, .settle = settle_barrier},
+    {"barrier: times out", "barrier.b park.", .units = 4, .others_first = true, .others_sleep = true, .act = act_late,
+     .other = other_barrier, .settle = settle_barrier},
+    {"barrier: aborts", BARRIERS, .units = 4, .others_first = true, .others_sleep = true, .act = act_abort,
+     .other = other_barrier, .settle = settle_barrier},
+    {"barrier: resets", BARRIERS, .units = 4, .others_first = true, .others_sleep = true, .act = act_reset,
+     .other = other_barrier, .settle = settle_barrier},
+    {"deadlock", "deadlock. park.", .others_first = true, .others_sleep = true, .sleeps = true, .begin = begin_b,
+     .act = act_cycle, .other = other_cycle, .settle = settle_cycle},
 };
 #define ARRANGEMENTS (sizeof arrangements / sizeof arrangements[0])
 
@@ -646,7 +693,8 @@ static int victim(kin_args *args)
     CHILD_CHECK(kin_unpack(args, &mine, &index, &point) == KIN_OK && index >= 0 && (size_t)index < ARRANGEMENTS);
     const arrangement *a = &arrangements[index];
     struct world *w = kin_segment_data(mine);
-    CHILD_CHECK(kin_lock_acquire(&w->own, KIN_NOWAIT) == KIN_OK && kin_lock_release(&w->own) == KIN_OK); /* the first is never the short way */
+    CHILD_CHECK(kin_lock_acquire(&w->own, KIN_NOWAIT) == KIN_OK &&
+                kin_lock_release(&w->own) == KIN_OK); /* the first is never the short way */
     CHILD_CHECK(a->begin == NULL || a->begin(w, a) == KIN_OK);
     kin__store32(&w->ready, 1);
     CHILD_CHECK(crash_until_at_least(&w->go, 1));
@@ -696,7 +744,8 @@ static void start_others(run *r)
 static bool sleeps_or_ended(void *arg)
 {
     const run *r = arg;
-    bool on_its_way = r->nth == 1 && (is(r, "park.published") || is(r, "park.sleeping")); /* looks asleep before it is dead */
+    bool on_its_way =
+        r->nth == 1 && (is(r, "park.published") || is(r, "park.sleeping")); /* looks asleep before it is dead */
     return !kin_process_alive(r->victim) || (r->a->sleeps && !on_its_way && crash_asleep(r->pid) > 0);
 }
 
@@ -717,7 +766,8 @@ static void end_others(run *r, uint64_t since)
         uint64_t took = o->done_ns > since ? (o->done_ns - since) / 1000 : 0;
         if (took > slowest && r->died) {
             slowest = took;
-            print_message("slowest so far: %llu us in '%s' at %s:%d\n", (unsigned long long)took, r->a->name, r->point, r->nth);
+            print_message("slowest so far: %llu us in '%s' at %s:%d\n", (unsigned long long)took, r->a->name, r->point,
+                          r->nth);
         }
         late += took > (uint64_t)test_ms(LATE_MS) * 1000;
     }
@@ -801,7 +851,8 @@ static void every_point(void **state)
 /* Files whose points must all be passed here. */
 static bool is_ours(const char *file)
 {
-    static const char *const files[] = {"lock", "rlock", "rwlock", "semaphore", "event", "condition", "barrier", "park", "deadlock"};
+    static const char *const files[] = {"lock",      "rlock",   "rwlock", "semaphore", "event",
+                                        "condition", "barrier", "park",   "deadlock"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char path[64];
         (void)snprintf(path, sizeof path, "src/%s.c", files[i]);
@@ -811,10 +862,7 @@ static bool is_ours(const char *file)
     return false;
 }
 
-static bool is_tested_elsewhere(const char *tests)
-{
-    return tests[0] != 0 && strcmp(tests, "points_test") != 0;
-}
+static bool is_tested_elsewhere(const char *tests) { return tests[0] != 0 && strcmp(tests, "points_test") != 0; }
 
 static void no_point_is_forgotten(void **state)
 {

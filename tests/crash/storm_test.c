@@ -1,6 +1,7 @@
-/* A storm: members work with every synchronisation object at once while random ones of them are killed and replaced, alone or several at
- * a time. Each checks all the while that what the objects promise is so: see the functions named work_…. After some hundred kills
- * all are killed, what they leave behind is checked, and it begins anew with another number of members.
+/* A storm: members work with every synchronisation object at once while random ones of them are killed and replaced,
+ * alone or several at a time. Each checks all the while that what the objects promise is so: see the functions named
+ * work_…. After some hundred kills all are killed, what they leave behind is checked, and it begins anew with another
+ * number of members.
  *
  * KIN_STORM_KILLS, KIN_STORM_SECONDS, KIN_STORM_MEMBERS, KIN_TEST_SEED: see ci/storm.sh.
  * @ctest TIMEOUT 240 */
@@ -13,19 +14,28 @@
 #include <string.h>
 #include <uv.h>
 
-#define MOST 16            /* members */
-#define LONG_MS 5000       /* everybody ends a turn in that time                    */
-#define NEVER_MS 3600000   /* for calls that must not time out: the killer looks who goes on */
-#define MOMENT_MS 20       /* what counts of a moment at most: see pulse              */
-#define LATE_US 100000     /* worth being counted */
-#define PERIOD_KILLS 250   /* until it begins anew */
-#define STOPPED_MS 300     /* longer than anything in kin that happens from time to time */
-#define BARRIER_EVERY 12   /* turns */
-#define BANK 3             /* units of the semaphore without undo */
+#define MOST 16          /* members */
+#define LONG_MS 5000     /* everybody ends a turn in that time                    */
+#define NEVER_MS 3600000 /* for calls that must not time out: the killer looks who goes on */
+#define MOMENT_MS 20     /* what counts of a moment at most: see pulse              */
+#define LATE_US 100000   /* worth being counted */
+#define PERIOD_KILLS 250 /* until it begins anew */
+#define STOPPED_MS 300   /* longer than anything in kin that happens from time to time */
+#define BARRIER_EVERY 12 /* turns */
+#define BANK 3           /* units of the semaphore without undo */
 
 enum { LOCK, RLOCK, WRITE, READ, UNDO, BANKING, PRODUCE, CONSUME, EVENT, NESTED, BARRIER, WORKS };
-static const char *const work_names[WORKS] = {"lock",  "rlock",   "rwlock, writing", "rwlock, reading", "semaphore with undo", "semaphore",
-                                              "condition, producer", "condition, consumer", "event", "two locks", "barrier"};
+static const char *const work_names[WORKS] = {"lock",
+                                              "rlock",
+                                              "rwlock, writing",
+                                              "rwlock, reading",
+                                              "semaphore with undo",
+                                              "semaphore",
+                                              "condition, producer",
+                                              "condition, consumer",
+                                              "event",
+                                              "two locks",
+                                              "barrier"};
 
 /* Equal whenever nobody is in the middle. */
 typedef struct words {
@@ -61,7 +71,8 @@ struct world {
     uint32_t kills;
     uint32_t calm; /* nobody is killed: nobody may inherit */
     uint32_t heirs, broken, deadlocks, checked;
-    uint32_t took[128]; /* how often a call during which somebody was killed took so long after it: quarters of powers of two, in us */
+    /* How often a call during which somebody was killed took so long after it: quarters of powers of two, in us. */
+    uint32_t took[128];
     uint32_t late, slowest_us, slowest;
     slot slots[MOST];
 };
@@ -209,7 +220,8 @@ static void collect_marks(const struct world *w, uint64_t marks[MOST])
         marks[i] = kin__load64(&w->slots[i].mark);
 }
 
-/* How many of the living were inside at one moment; 0 if no moment could be caught: if the marks are twice the same, then all was so between. */
+/* How many of the living were inside at one moment; 0 if no moment could be caught: if the marks are twice the same,
+ * then all was so between. */
 static int count_inside(member *m)
 {
     uint64_t before[MOST], after[MOST];
@@ -326,7 +338,9 @@ static kin_err take(struct world *w, uint32_t which)
 
 static kin_err give(struct world *w, uint32_t which)
 {
-    return which == LOCK ? kin_lock_release(&w->lock) : which == RLOCK ? kin_rlock_release(&w->rlock) : kin_rwlock_release(&w->rw);
+    return which == LOCK    ? kin_lock_release(&w->lock)
+           : which == RLOCK ? kin_rlock_release(&w->rlock)
+                            : kin_rwlock_release(&w->rw);
 }
 
 /* Two locks in any order. Only here, where a lock is held while another is waited for, may there be deadlocks. */
@@ -371,8 +385,8 @@ static int repair_barrier(member *m)
     return 0;
 }
 
-/* Every member is a party, so a round cannot be completed without this one: there is exactly one during the call, and nobody is further than a round
- * away. */
+/* Every member is a party, so a round cannot be completed without this one: there is exactly one during the call, and
+ * nobody is further than a round away. */
 static int work_barrier(member *m)
 {
     struct world *w = m->w;
@@ -397,8 +411,9 @@ static int work_barrier(member *m)
     return 0;
 }
 
-static int (*const works[WORKS])(member *) = {work_lock,    work_rlock,   work_write, work_read,   work_undo,   work_bank,
-                                              work_produce, work_consume, work_event, work_nested, work_barrier};
+static int (*const works[WORKS])(member *) = {work_lock,  work_rlock,  work_write,   work_read,
+                                              work_undo,  work_bank,   work_produce, work_consume,
+                                              work_event, work_nested, work_barrier};
 /* How often, in a hundred; the rest is nested. */
 static const uint32_t shares[WORKS] = {14, 14, 8, 16, 14, 10, 6, 6, 2, 10, 0};
 
@@ -418,7 +433,7 @@ static int live(kin_args *args)
     CHILD_CHECK(kin_unpack(args, &mine, &index, &seed) == KIN_OK && index < MOST);
     member m = {.w = kin_segment_data(mine), .chance = (uint32_t)seed};
     m.slot = &m.w->slots[index];
-    for (uint32_t turn = 1;; turn++) { /* until killed */
+    for (uint32_t turn = 1;; turn++) {                                    /* until killed */
         uint32_t every = m.w->calm ? 100 * BARRIER_EVERY : BARRIER_EVERY; /* who is stopped should not hold all up */
         uint32_t work = turn % every == 0 ? BARRIER : choose(&m);
         kin__store32(&m.slot->doing, work);
@@ -454,8 +469,8 @@ static bool help_once(void)
            kin_event_clear(&world->event) == KIN_OK;
 }
 
-/* A clock for what must not take long. Where the machine is overloaded, or a virtual one that is suspended now and then, time passes in which nobody
- * could have done anything: of each moment only the first part counts. */
+/* A clock for what must not take long. Where the machine is overloaded, or a virtual one that is suspended now and
+ * then, time passes in which nobody could have done anything: of each moment only the first part counts. */
 static void pulse(void *arg)
 {
     (void)arg;
@@ -522,7 +537,8 @@ static void say_where_all_are(void)
 {
     for (int i = 0; i < count; i++)
         print_error("member %d (pid %lld, %s): turn %lu, %s\n", i, (long long)kin_process_pid(members[i]),
-                    kin_process_alive(members[i]) ? "alive" : "ended", (unsigned long)kin__load32(&world->slots[i].turns),
+                    kin_process_alive(members[i]) ? "alive" : "ended",
+                    (unsigned long)kin__load32(&world->slots[i].turns),
                     work_names[kin__load32(&world->slots[i].doing) % WORKS]);
     crash_print_threads(&world->lock);
 }
@@ -537,7 +553,8 @@ static void everybody_works(void)
     for (int i = 0; i < count;) {
         if (kin__load32(&world->slots[i].turns) != turns[i]) {
             i++;
-        } else if (kin__load32(&world->awake_ms) - from > (uint32_t)test_ms(LONG_MS) || !kin_process_alive(members[i]) || kin__load32(&helping) == 2) {
+        } else if (kin__load32(&world->awake_ms) - from > (uint32_t)test_ms(LONG_MS) ||
+                   !kin_process_alive(members[i]) || kin__load32(&helping) == 2) {
             say_where_all_are();
             fail_msg("member %d does not go on (the helper says: %s)", i, helper_says);
         } else {
@@ -681,7 +698,7 @@ static void add_up(void)
     }
 }
 
-/* Of all calls during which somebody was killed: so many of a hundred took no longer than that, in us, after the kill. */
+/* So many of a hundred calls during which somebody was killed took no longer than that after the kill, in us. */
 static uint32_t of_a_hundred(uint32_t percent)
 {
     uint64_t all = 0, seen = 0;
@@ -697,10 +714,12 @@ static uint32_t of_a_hundred(uint32_t percent)
 
 static void say_all(int kills)
 {
-    print_message("%d kills, %llu turns, %lu heirs, %lu times a broken barrier, %lu deadlocks, %lu looks at the semaphore\n", kills,
-                  (unsigned long long)sum.turns, (unsigned long)sum.heirs, (unsigned long)sum.broken, (unsigned long)sum.deadlocks,
-                  (unsigned long)sum.checked);
-    print_message("calls took after a kill: half of them up to %lu us, 99 %% up to %lu us, at most %lu us (%s); %lu over 100 ms\n",
+    print_message(
+        "%d kills, %llu turns, %lu heirs, %lu times a broken barrier, %lu deadlocks, %lu looks at the semaphore\n",
+        kills, (unsigned long long)sum.turns, (unsigned long)sum.heirs, (unsigned long)sum.broken,
+        (unsigned long)sum.deadlocks, (unsigned long)sum.checked);
+    print_message("calls took after a kill: half of them up to %lu us, 99 %% up to %lu us, at most %lu us (%s); %lu "
+                  "over 100 ms\n",
                   (unsigned long)of_a_hundred(50), (unsigned long)of_a_hundred(99), (unsigned long)sum.slowest_us,
                   work_names[sum.slowest % WORKS], (unsigned long)sum.late);
 }
@@ -714,7 +733,8 @@ static long setting(const char *name, long otherwise)
 static void members_are_killed(void **state)
 {
     (void)state;
-    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(1500, 110) : test_scale(4000, 110)), how_many = setting("KIN_STORM_MEMBERS", 0);
+    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(1500, 110) : test_scale(4000, 110)),
+         how_many = setting("KIN_STORM_MEMBERS", 0);
     int64_t until = kin_now() + 1000 * setting("KIN_STORM_SECONDS", (long)test_ms(60000) / 1000);
     int done = 0, said = 0;
     assert_true(how_many <= MOST);

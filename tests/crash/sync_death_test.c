@@ -1,5 +1,6 @@
-/* The Death tables of rlock.h, semaphore.h, event.h, condition.h, barrier.h and rwlock.h, line by line, with processes that are killed, exit or
- * crash at moments that can be told from outside. Those that cannot are in points_test.c; kin_lock has a file of its own.
+/* The Death tables of rlock.h, semaphore.h, event.h, condition.h, barrier.h and rwlock.h, line by line, with processes
+ * that are killed, exit or crash at moments that can be told from outside. Those that cannot are in points_test.c;
+ * kin_lock has a file of its own.
  * @ctest TIMEOUT 120 */
 #include "crash_support.h"
 
@@ -51,7 +52,7 @@ static int teardown(void **state)
 
 typedef enum part {
     HOLD_LOCK,
-    TAKE_AND_END, /* the lock                              */
+    TAKE_AND_END,  /* the lock                              */
     HOLD_RLOCK,    /* three deep                            */
     USE_RLOCK,     /* once, and gives it back               */
     TAKE_TWO,      /* units, of the plain semaphore         */
@@ -66,8 +67,8 @@ typedef enum part {
     BARRIER_ACTION, /* stays in its action                   */
     BARRIER_ONCE,   /* and stays away                        */
     BARRIER_TWICE,
-    BARRIER_EXIT,   /* and exits                             */
-    BARRIER_CRASH,  /* and crashes                           */
+    BARRIER_EXIT,  /* and exits                             */
+    BARRIER_CRASH, /* and crashes                           */
     READ_AND_HOLD,
     WRITE_AND_HOLD,
     READ,
@@ -82,10 +83,7 @@ static bool stay(struct world *w)
     return crash_until_at_least(&w->go, 1);
 }
 
-static kin_err in_action(void *arg)
-{
-    return stay(arg) ? KIN_OK : KIN_EIO;
-}
+static kin_err in_action(void *arg) { return stay(arg) ? KIN_OK : KIN_EIO; }
 
 static kin_err consume(struct world *w)
 {
@@ -197,7 +195,8 @@ static int play(kin_args *args)
         return hold(w, kin_rwlock_acquire_write(&w->rw, KIN_FOREVER));
     case READ:
     case WRITE:
-        err = number == READ ? kin_rwlock_acquire_read(&w->rw, KIN_FOREVER) : kin_rwlock_acquire_write(&w->rw, KIN_FOREVER);
+        err = number == READ ? kin_rwlock_acquire_read(&w->rw, KIN_FOREVER)
+                             : kin_rwlock_acquire_write(&w->rw, KIN_FOREVER);
         CHILD_CHECK(kin_rwlock_release(&w->rw) == KIN_OK);
         return err;
     case READ_56:
@@ -224,10 +223,7 @@ static kin_process *start_ready(part role, uint32_t ready)
     return p;
 }
 
-static bool asleep(void *arg)
-{
-    return crash_asleep(kin_process_pid(arg)) > 0;
-}
+static bool asleep(void *arg) { return crash_asleep(kin_process_pid(arg)) > 0; }
 
 static kin_process *start_asleep(part role, const char *name)
 {
@@ -263,10 +259,7 @@ static void in_a_thread(void (*function)(void *arg))
     assert_int_equal(uv_thread_join(&thread), 0);
 }
 
-static int64_t a_while(void)
-{
-    return test_ms(20000);
-}
+static int64_t a_while(void) { return test_ms(20000); }
 
 /* ---- locks ---- */
 
@@ -516,10 +509,7 @@ static void a_waiter_dies_with_the_lock(void **state)
     check(kin_lock_release(&world->lock));
 }
 
-static bool has_items(void *arg)
-{
-    return ((struct world *)arg)->items > 0;
-}
+static bool has_items(void *arg) { return ((struct world *)arg)->items > 0; }
 
 /* Whether it is ready or not, the caller must look for itself. */
 static void a_wait_tells_of_a_death(void **state)
@@ -529,7 +519,8 @@ static void a_wait_tells_of_a_death(void **state)
     for (int how = 0; how < 2; how++) {
         kin_process *p = start_asleep(TAKE_AND_END, "Victim");
         if (how == 0)
-            check_fails(KIN_EOWNERDEAD, kin_condition_wait_for(&world->more, &world->lock, has_items, world, a_while()));
+            check_fails(KIN_EOWNERDEAD,
+                        kin_condition_wait_for(&world->more, &world->lock, has_items, world, a_while()));
         else
             check_fails(KIN_EOWNERDEAD, kin_condition_wait(&world->more, &world->lock, a_while()));
         assert_true(kin_lock_held(&world->lock));
@@ -670,7 +661,8 @@ static void a_reader_dies(void **state)
     (void)state;
     kill_it(start_ready(READ_AND_HOLD, 1));
     write_once(KIN_OK);
-    kin_process *p = start_ready(READ_AND_HOLD, 1), *writer = start_asleep(WRITE, "Writer"), *reader = start_asleep(READ, "Reader");
+    kin_process *p = start_ready(READ_AND_HOLD, 1), *writer = start_asleep(WRITE, "Writer"),
+                *reader = start_asleep(READ, "Reader");
     kill_it(p);
     assert_int_equal(crash_join(writer), KIN_OK);
     assert_int_equal(crash_join(reader), KIN_OK);
@@ -710,7 +702,8 @@ static void a_writer_dies_holding_it(void **state)
 static void others_sleep_as_a_writer_dies(void **state)
 {
     (void)state;
-    kin_process *p = start_ready(WRITE_AND_HOLD, 1), *readers[2] = {start_asleep(READ, "Reader-1"), start_asleep(READ, "Reader-2")};
+    kin_process *p = start_ready(WRITE_AND_HOLD, 1),
+                *readers[2] = {start_asleep(READ, "Reader-1"), start_asleep(READ, "Reader-2")};
     kill_it(p);
     for (int i = 0; i < 2; i++)
         assert_int_equal(crash_join(readers[i]), KIN_EOWNERDEAD);
