@@ -1,7 +1,7 @@
 /* Values on their way out: the constructors behind KIN_ARGS and KIN_OUT, and packs as bytes and handles.
  *
- * On the wire a pack is a count and, for each value, a 24-byte head {type, extra, number or size, offset} followed by its bytes, all aligned
- * to 8. unpack.c is the other half. */
+ * On the wire a pack is a count and, for each value, a 24-byte head {type, extra, number or size, offset} followed
+ * by its bytes, all aligned to 8. unpack.c is the other half. */
 #include "any.h"
 
 #include "error.h"

@@ -1,5 +1,6 @@
-/* Packs on the wire: a kin_pack becomes bytes and handles, and bytes and handles become a kin_args. The same form serves process arguments
- * and everything else that crosses. Little-endian or big-endian does not matter: both ends are the same machine. */
+/* Packs on the wire: a kin_pack becomes bytes and handles, and bytes and handles become a kin_args. The same form
+ * serves process arguments and everything else that crosses. Little-endian or big-endian does not matter: both ends
+ * are the same machine. */
 #ifndef KIN_SRC_ANY_H
 #define KIN_SRC_ANY_H
 
@@ -35,8 +36,8 @@ kin_err kin__parcel_add(kin__parcel *parcel, const void *bytes, size_t size);
 kin_err kin__parcel_add_pack(kin__parcel *parcel, kin_pack pack);
 void kin__parcel_free(kin__parcel *parcel);
 
-/* Makes a kin_args of what kin__parcel_add_pack wrote. `bytes` (aligned to 8) must outlive it; handles are taken over, all of them, also
- * on failure: each is closed when it is not taken out. KIN_EPROTO: the bytes are damaged. */
+/* Makes a kin_args of what kin__parcel_add_pack wrote. `bytes` (aligned to 8) must outlive it; handles are taken
+ * over, all of them, also on failure: each is closed when it is not taken out. KIN_EPROTO: the bytes are damaged. */
 kin_err kin__args_decode(const void *bytes, size_t size, os_handle *handles, size_t handle_count, kin_args **args);
 void kin__args_free(kin_args *args);
 

@@ -1,5 +1,5 @@
-/* A shared array: the header says what it holds, the items follow it. Access by index is checked against the header; the hot loop uses
- * the raw pointer. */
+/* A shared array: the header says what it holds, the items follow it. Access by index is checked against the header;
+ * the hot loop uses the raw pointer. */
 #include "kin/array.h"
 
 #include "error.h"

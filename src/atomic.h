@@ -1,6 +1,6 @@
-/* Atomic operations on plain fixed-size integers in shared memory. No _Atomic types: processes built by different compilers
- * may share a segment, and their representation of _Atomic(T) need not agree. Sequentially consistent unless the name
- * says otherwise; 32 and 64 bits, lock-free. */
+/* Atomic operations on plain fixed-size integers in shared memory. No _Atomic types: processes built by different
+ * compilers may share a segment, and their representation of _Atomic(T) need not agree. Sequentially consistent
+ * unless the name says otherwise; 32 and 64 bits, lock-free. */
 #ifndef KIN_SRC_ATOMIC_H
 #define KIN_SRC_ATOMIC_H
 
@@ -101,8 +101,9 @@ KIN__ATOMIC(64)
 
 #include <intrin.h>
 
-/* The Interlocked intrinsics are full barriers. A load by an interlocked OR would write to the line, so loads are volatile reads
- * followed by a compiler barrier (x64: loads acquire by themselves) or load-acquire instructions (ARM64). */
+/* The Interlocked intrinsics are full barriers. A load by an interlocked OR would write to the line, so loads are
+ * volatile reads followed by a compiler barrier (x64: loads acquire by themselves) or load-acquire instructions
+ * (ARM64). */
 #if defined(_M_ARM64)
 #define KIN__MSVC_LOAD32(p) ((uint32_t)__ldar32((volatile unsigned __int32 *)(p)))
 #define KIN__MSVC_LOAD64(p) ((uint64_t)__ldar64((volatile unsigned __int64 *)(p)))

@@ -1,10 +1,13 @@
-/* The barrier: who has come is written down under a guard, a lock that is held for moments and never while anybody waits. A round is complete
- * when every member has come; then one CAS on the word begins the next, and all who sleep are woken.
+/* The barrier: who has come is written down under a guard, a lock that is held for moments and never while anybody
+ * waits. A round is complete when every member has come; then one CAS on the word begins the next, and all who sleep
+ * are woken.
  *
- * The word is [epoch:31][round:32][BROKEN:1]; a reset begins a new epoch and a new round, and writes down that it was a reset that ended the last
- * one, for those who have not yet seen that theirs was complete before. Breaking is one OR, so it needs no guard and can be done for the dead by anybody. Who
- * dies with the guard leaves it to somebody who breaks the barrier, so that nothing half done is ever repaired. Who sleeps looks, after each death
- * of any process, for members that died; those who came are named with their thread, those who came last round with their process too. */
+ * The word is [epoch:31][round:32][BROKEN:1]; a reset begins a new epoch and a new round, and writes down that it
+ * was a reset that ended the last one, for those who have not yet seen that theirs was complete before. Breaking is
+ * one OR, so it needs no guard and can be done for the dead by anybody. Who dies with the guard leaves it to
+ * somebody who breaks the barrier, so that nothing half done is ever repaired. Who sleeps looks, after each death of
+ * any process, for members that died; those who came are named with their thread, those who came last round with
+ * their process too. */
 #include "kin/barrier.h"
 
 #include "error.h"
@@ -123,7 +126,8 @@ static kin_err is_broken(const kin_barrier *b)
     }
 }
 
-/* The process of a thread that died with the guard; 0 if it died before it could say. Its place in the thread table may be another's by now. */
+/* The process of a thread that died with the guard; 0 if it died before it could say. Its place in the thread table
+ * may be another's by now. */
 static uint64_t process_of_guardian(const kin_barrier *b, uint64_t thread)
 {
     uint64_t process = 0;
@@ -199,7 +203,8 @@ static uint32_t count_arrived(const kin_barrier *b)
     return n;
 }
 
-/* The index for the caller: the one it had, else a free one, else that of a member that has ended or, at last, just has not come. */
+/* The index for the caller: the one it had, else a free one, else that of a member that has ended or, at last, just
+ * has not come. */
 static uint32_t find_seat(const kin_barrier *b)
 {
     uint32_t best = KIN_BARRIER_MAX, best_rank = 4;

@@ -1,12 +1,13 @@
 /* The condition: no queue and no count of its own, the thread table is its queue.
  *
- * A waiter shows its sleep in the table and then releases the lock; whoever notifies holds the lock, so it sees every waiter before it. It marks the sleeps of
- * the n oldest as woken, each in one step, and wakes them; it waits for nobody. A wake belongs to that sleep of that thread, so nobody who comes
- * later can steal it, and a time-out that comes at the same moment finds itself notified. A wake that went to one who dies is made
- * good by the wake that follows every death.
+ * A waiter shows its sleep in the table and then releases the lock; whoever notifies holds the lock, so it sees
+ * every waiter before it. It marks the sleeps of the n oldest as woken, each in one step, and wakes them; it waits
+ * for nobody. A wake belongs to that sleep of that thread, so nobody who comes later can steal it, and a time-out
+ * that comes at the same moment finds itself notified. A wake that went to one who dies is made good by the wake
+ * that follows every death.
  *
- * The word is the id of the lock that is used with it while anybody may be waiting, else 0: it says whether to look into the table at all. It changes only
- * under that lock. */
+ * The word is the id of the lock that is used with it while anybody may be waiting, else 0: it says whether to look
+ * into the table at all. It changes only under that lock. */
 #include "kin/condition.h"
 
 #include "error.h"

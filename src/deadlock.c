@@ -1,5 +1,5 @@
-/* The search for deadlocks, as deadlock.h describes it. It runs in a thread that is about to sleep anyway, reads the thread table alone, waits for nobody, and must
- * never report a cycle that is not one. */
+/* The search for deadlocks, as deadlock.h describes it. It runs in a thread that is about to sleep anyway, reads the
+ * thread table alone, waits for nobody, and must never report a cycle that is not one. */
 #include "deadlock.h"
 
 #include "error.h"
@@ -65,7 +65,8 @@ static bool point(uint32_t place, kin__thread *t, void *arg)
     return true;
 }
 
-/* The place of who holds what the thread in `place` waits for; KIN__THREADS if it does not sleep, or nobody alive holds it. */
+/* The place of who holds what the thread in `place` waits for; KIN__THREADS if it does not sleep, or nobody alive
+ * holds it. */
 static uint32_t next(uint32_t place, uint64_t *edge)
 {
     kin__session *s = kin__my.session;
@@ -140,7 +141,8 @@ static uint64_t owner_in(uint32_t place)
     return kin__load64(&kin__my.session->threads[place].claim) >> 32 << 32 | (uint64_t)(place + 1) << 1;
 }
 
-/* "thread 12 of 'Process-1' (pid 12) waits for the lock 'a', held by thread 13 of …", beginning with the member at `first`. */
+/* "thread 12 of 'Process-1' (pid 12) waits for the lock 'a', held by thread 13 of …", beginning with the member at
+ * `first`. */
 static kin_err report(const member *members, uint32_t count, uint32_t first)
 {
     char text[4000];

@@ -1,9 +1,10 @@
 /* Death: what happens in the tables when a process ends, and who notices.
  *
- * Every process has a keeper that notices its end: its fork server, or on Windows its parent. Each process in turn watches its keeper, and
- * whoever notices an end looks for orphans, processes whose keeper is dead, and watches them too. So of the living every one is watched by
- * another, whatever died before, and no death goes unseen by those who sleep. All steps may be done twice, by several at once, or by a
- * second after the first died in the middle. Time is never evidence of death: a stopped process is alive. */
+ * Every process has a keeper that notices its end: its fork server, or on Windows its parent. Each process in turn
+ * watches its keeper, and whoever notices an end looks for orphans, processes whose keeper is dead, and watches them
+ * too. So of the living every one is watched by another, whatever died before, and no death goes unseen by those who
+ * sleep. All steps may be done twice, by several at once, or by a second after the first died in the middle. Time is
+ * never evidence of death: a stopped process is alive. */
 #include "deadlock.h"
 #include "error.h"
 #include "fault.h"
@@ -128,8 +129,8 @@ bool kin__watch_keepers(void)
     return kin__load32(&failures) == failed && kin__cas32(&servers_watched, &seen, servers);
 }
 
-/* The number of a process is only reused after its word has left RUNNING, so a handle that was opened before the word was seen
- * unchanged is the right one. */
+/* The number of a process is only reused after its word has left RUNNING, so a handle that was opened before the
+ * word was seen unchanged is the right one. */
 kin_err kin__process_end(kin__pid id, bool force)
 {
     uint64_t word = kin__process_word(id);
@@ -148,7 +149,8 @@ kin_err kin__process_end(kin__pid id, bool force)
     return err;
 }
 
-/* The children of a process that has ended: requests are withdrawn, daemons ended, statuses that nobody will ask for forgotten. */
+/* The children of a process that has ended: requests are withdrawn, daemons ended, statuses that nobody will ask for
+ * forgotten. */
 static void settle_children(kin__pid parent)
 {
     kin__session *s = kin__my.session;
@@ -192,7 +194,8 @@ static kin__fallen *find_fallen(kin__pid id)
     return NULL;
 }
 
-/* Its place tells first: it is dead in there a little before it is remembered, or long before if who was to do that died. */
+/* Its place tells first: it is dead in there a little before it is remembered, or long before if who was to do that
+ * died. */
 bool kin__has_fallen(kin__pid id)
 {
     uint64_t word = kin__process_word(id);
@@ -318,7 +321,8 @@ void kin__ended(uint64_t who, int status)
     bool any = note_end(who, status);
     if (finish_burials() || any)
         kin__wake_everybody();
-    /* Also when another wrote the end down first: what it has seen to dies with it. Who sleeps must not rely on a watch that failed. */
+    /* Also when another wrote the end down first: what it has seen to dies with it. Who sleeps must not rely on a
+     * watch that failed. */
     uint32_t failed = kin__load32(&failures);
     if (!kin__my.server && (watch_orphans() || kin__load32(&failures) != failed))
         kin__wake_everybody();

@@ -1,5 +1,5 @@
-/* Errors: a code for the program, a sentence for the person. Each thread keeps its last sentence in a buffer of its own, so
- * that failing allocates nothing and can be reported even when there is no memory. */
+/* Errors: a code for the program, a sentence for the person. Each thread keeps its last sentence in a buffer of its
+ * own, so that failing allocates nothing and can be reported even when there is no memory. */
 #include "error.h"
 
 #include "os.h"

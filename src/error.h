@@ -8,7 +8,8 @@
  * A sentence without a final full stop. Keeps errno and GetLastError as they are. */
 kin_err kin__fail(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
 
-/* Puts words in front of the sentence of the failure that just happened ("cannot start 'x': cannot map …"); gives `error` back. */
+/* Puts words in front of the sentence of the failure that just happened ("cannot start 'x': cannot map …"); gives
+ * `error` back. */
 kin_err kin__fail_in(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
 
 /* Remembers a sentence that came from another process. */

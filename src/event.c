@@ -1,6 +1,7 @@
-/* The event: one word [times it was set:62][WAIT:1][SET:1]. A waiter remembers how often it had been set when it came, so that an
- * event that is set and cleared again before the waiter runs is not missed. Nobody sets WAIT while it is SET. Setting touches nothing but the word when nobody sleeps, takes no lock and
- * allocates nothing, so it is fit for a signal handler. */
+/* The event: one word [times it was set:62][WAIT:1][SET:1]. A waiter remembers how often it had been set when it
+ * came, so that an event that is set and cleared again before the waiter runs is not missed. Nobody sets WAIT while
+ * it is SET. Setting touches nothing but the word when nobody sleeps, takes no lock and allocates nothing, so it is
+ * fit for a signal handler. */
 #include "kin/event.h"
 
 #include "error.h"

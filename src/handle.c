@@ -1,4 +1,5 @@
-/* Handles that outlive their close for a while: the last ones freed wait in a ring before their memory is really given back. */
+/* Handles that outlive their close for a while: the last ones freed wait in a ring before their memory is really
+ * given back. */
 #include "handle.h"
 
 #include "atomic.h"

@@ -1,5 +1,5 @@
-/* Handles: the private structs behind kin_process and kin_pool. One that is freed is kept for a while with its mark removed, so that a use
- * after close is an error instead of a crash. */
+/* Handles: the private structs behind kin_process and kin_pool. One that is freed is kept for a while with its mark
+ * removed, so that a use after close is an error instead of a crash. */
 #ifndef KIN_SRC_HANDLE_H
 #define KIN_SRC_HANDLE_H
 
@@ -15,7 +15,8 @@ typedef struct kin__mark {
 
 /* Zeroed memory of `size` bytes beginning with the mark; NULL and KIN_ENOMEM if there is none. */
 void *kin__handle_new(uint32_t mark, size_t size);
-/* Removes the mark and frees the memory later. False if it was no such handle (any more): of several closers one is told true. */
+/* Removes the mark and frees the memory later. False if it was no such handle (any more): of several closers one is
+ * told true. */
 bool kin__handle_unmark(void *handle, uint32_t mark);
 void kin__handle_free(void *handle);
 bool kin__handle_is(const void *handle, uint32_t mark);

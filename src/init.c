@@ -1,5 +1,6 @@
-/* kin_init and the end of a process. What this process is (the one the user started, a child, a fork server) is the system's to tell; the
- * rest is the same for all. The end of a process that goes through exit() joins its children; daemons are killed. */
+/* kin_init and the end of a process. What this process is (the one the user started, a child, a fork server) is the
+ * system's to tell; the rest is the same for all. The end of a process that goes through exit() joins its children;
+ * daemons are killed. */
 #include "kin/init.h"
 
 #include "error.h"

@@ -1,9 +1,10 @@
 /* The lock: one word in shared memory that holds the owner and, in its lowest bit, whether somebody sleeps.
  *
- * States of the word: 0 (free), owner, owner|WAIT. Only these steps change it: 0 -> me (acquire), owner -> owner|WAIT (before a sleep),
- * dead -> me|WAIT (take over), me -> 0 (release). A release that finds WAIT wakes one sleeper; that one sets WAIT again if others sleep on.
- * The owner is a thread, named with its generation, so a word can always be told dead from alive; a takeover is a CAS that names the dead,
- * so of several heirs one wins, and if that one dies the next does the same again. No repair is needed: the word is all there is. */
+ * States of the word: 0 (free), owner, owner|WAIT. Only these steps change it: 0 -> me (acquire), owner ->
+ * owner|WAIT (before a sleep), dead -> me|WAIT (take over), me -> 0 (release). A release that finds WAIT wakes one
+ * sleeper; that one sets WAIT again if others sleep on. The owner is a thread, named with its generation, so a word
+ * can always be told dead from alive; a takeover is a CAS that names the dead, so of several heirs one wins, and if
+ * that one dies the next does the same again. No repair is needed: the word is all there is. */
 #include "lock.h"
 
 #include "deadlock.h"

@@ -7,7 +7,8 @@
 /* Bytes of an object of this kind; 0 for what is no synchronisation object. */
 size_t kin__object_size(kin_type kind);
 
-/* Whether `p` is an open object of this kind, in a segment of its own or in somebody's struct. A closed one reads as zeros. */
+/* Whether `p` is an open object of this kind, in a segment of its own or in somebody's struct. A closed one reads as
+ * zeros. */
 static inline uint32_t kin__object_magic(kin_type kind) { return 0x6b696e00u + (uint32_t)kind; }
 static inline bool kin__is_object(const void *p, kin_type kind)
 {

@@ -24,7 +24,8 @@
 #define OS_WINDOWS 0
 #endif
 
-/* The exit code that abort() leaves, where nothing else tells it from exit() with that number; -1000 where something does. */
+/* The exit code that abort() leaves, where nothing else tells it from exit() with that number; -1000 where something
+ * does. */
 #define OS_ABORT_CODE (OS_WINDOWS ? 3 : -1000)
 
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -33,8 +34,8 @@
 #define OS_THREAD_LOCAL _Thread_local
 #endif
 
-/* For what every lock looks at: found without a call, also in a shared library. Few bytes: they come out of a small reserve when such a library
- * is loaded late. */
+/* For what every lock looks at: found without a call, also in a shared library. Few bytes: they come out of a small
+ * reserve when such a library is loaded late. */
 #if defined(__ELF__)
 #define OS_THREAD_LOCAL_FAST _Thread_local __attribute__((tls_model("initial-exec")))
 #else
@@ -58,12 +59,13 @@ typedef intptr_t os_handle;
  * mapping of it, in any process. (memfd sealed against resizing; unnamed section, committed.) */
 kin_err os_memory_create(size_t size, os_handle *handle);
 
-/* Maps the whole of it, readable and writable, at an address of the system's choice, aligned to a page.
- * *size gets the size mapped. KIN_EPROTO if the handle is no shared memory of this kind (a POSIX handle whose memory could
- * be shrunk is refused). */
+/* Maps the whole of it, readable and writable, at an address of the system's choice, aligned to a page. *size gets
+ * the size mapped. KIN_EPROTO if the handle is no shared memory of this kind (a POSIX handle whose memory could be
+ * shrunk is refused). */
 kin_err os_memory_map(os_handle handle, void **base, size_t *size);
 
-/* Makes the first `size` bytes of a mapping present in this process at once rather than fault by fault, where the system can. */
+/* Makes the first `size` bytes of a mapping present in this process at once rather than fault by fault, where the
+ * system can. */
 void os_memory_touch(void *base, size_t size);
 
 /* Undoes os_memory_map. The addresses are free for other use at once. */
@@ -84,19 +86,20 @@ kin_err os_handle_duplicate(os_handle handle, os_handle *copy);
 kin_err os_handle_from_fd(int fd, os_handle *copy);
 kin_err os_handle_to_fd(os_handle handle, int *fd);
 
-/* A duplicate of what `file` reads or writes, and what is needed to make a FILE of it again. Flushes what is buffered for
- * writing and sets the shared offset to where the reader of the stream is (if it can seek). */
+/* A duplicate of what `file` reads or writes, and what is needed to make a FILE of it again. Flushes what is
+ * buffered for writing and sets the shared offset to where the reader of the stream is (if it can seek). */
 kin_err os_handle_from_file(FILE *file, os_handle *copy, uint32_t *mode);
 kin_err os_handle_to_file(os_handle handle, uint32_t mode, FILE **file); /* takes the handle over */
 
 /* A channel carries short messages with handles from one process to another, in order, each whole: a socket pair; on
  * Windows a pipe, the handles being duplicated into the receiver. One process sends, one receives.
  *
- * send: up to OS_CHANNEL_BYTES bytes (at least 1) and OS_CHANNEL_HANDLES handles (borrowed). `peer` is the receiver's process id
- * (Windows needs it). The buffer holds at least 16 such messages; a receiver that does not
+ * send: up to OS_CHANNEL_BYTES bytes (at least 1) and OS_CHANNEL_HANDLES handles (borrowed). `peer` is the
+ * receiver's process id (Windows needs it). The buffer holds at least 16 such messages; a receiver that does not
  * read is KIN_EAGAIN or KIN_ETIMEDOUT, after seconds at most. KIN_EPIPE: the receiver is gone.
- * receive: waits up to timeout_ms. KIN_ETIMEDOUT; KIN_EPIPE: the sender is gone and nothing is left; KIN_EPROTO: larger than
- * the space given, or handles were lost (its handles are closed). The handles are the caller's. */
+ *
+ * receive: waits up to timeout_ms. KIN_ETIMEDOUT; KIN_EPIPE: the sender is gone and nothing is left; KIN_EPROTO: larger than the space
+ * given, or handles were lost (its handles are closed). The handles are the caller's. */
 #define OS_CHANNEL_BYTES 1024
 #define OS_CHANNEL_HANDLES 8
 kin_err os_channel_create(os_handle *receiver, os_handle *sender);
@@ -126,18 +129,21 @@ typedef struct os_birth {
     size_t handle_count;
 } os_birth;
 
-/* Called first in kin_init: what is this process? For a child or server that was made by starting the executable anew it
- * takes the hidden environment variable KIN_BIRTH, which says where to read the birth from, out of the environment and
- * applies what it took from the moment of its start (umask; on POSIX also current directory and environment).
- * A process that is marked as a child but whose birth cannot be read ends with _exit(255): it must never reach the program's own code. */
+/* Called first in kin_init: what is this process? For a child or server that was made by starting the executable
+ * anew it takes the hidden environment variable KIN_BIRTH, which says where to read the birth from, out of the
+ * environment and applies what it took from the moment of its start (umask; on POSIX also current directory and
+ * environment). A process that is marked as a child but whose birth cannot be read ends with _exit(255): it must
+ * never reach the program's own code. */
 kin_err os_birth_read(os_birth *birth);
 
-/* Makes this process able to start others. POSIX: makes the fork server, from a fork of this process (`pristine`: nothing has
- * happened in it yet) or by starting the executable anew; it attaches to the session by itself, and its children leave it
- * through kin__child_main. Not a child of this process afterwards, so the program's waitpid(-1) never sees it. Windows: nothing. */
+/* Makes this process able to start others. POSIX: makes the fork server, from a fork of this process (`pristine`:
+ * nothing has happened in it yet) or by starting the executable anew; it attaches to the session by itself, and its
+ * children leave it through kin__child_main. Not a child of this process afterwards, so the program's waitpid(-1)
+ * never sees it. Windows: nothing. */
 kin_err os_starter_create(os_handle session, bool pristine);
 
-/* The root ends, and no other process of the family is left: ends what os_starter_create made, and waits until it is gone. */
+/* The root ends, and no other process of the family is left: ends what os_starter_create made, and waits until it is
+ * gone. */
 void os_starter_end(void);
 
 /* A request seems to lie too long: has the fork server (a handle to it) see to it. Windows: never called. */
@@ -158,13 +164,15 @@ typedef struct os_start {
     size_t handle_count;
 } os_start;
 
-/* Starts a child: it has the handles listed (and those kin needs itself) and no other, standard input from the null device, this
- * process's standard output and error (the null device if closed), and the current directory, environment and umask of now.
+/* Starts a child: it has the handles listed (and those kin needs itself) and no other, standard input from the null
+ * device, this process's standard output and error (the null device if closed), and the current directory,
+ * environment and umask of now.
  *
- * When it returns KIN_OK the request is on its way and exactly one of these will happen: a process takes it up (kin__claim is
- * called, in the child or here, before the child runs anything), or kin__refused is called with the reason, or the starter itself
- * is found dead. On Windows the child has been created when it returns. Errors: KIN_ELOST if the starter is gone
- * (POSIX: make a new one and ask again; a request is claimed at most once), KIN_EAGAIN, KIN_ENOMEM, KIN_EMFILE …
+ * When it returns KIN_OK the request is on its way and exactly one of these will happen: a process takes it up
+ * (kin__claim is called, in the child or here, before the child runs anything), or kin__refused is called with the
+ * reason, or the starter itself is found dead. On Windows the child has been created when it returns. Errors:
+ * KIN_ELOST if the starter is gone (POSIX: make a new one and ask again; a request is claimed at most once),
+ * KIN_EAGAIN, KIN_ENOMEM, KIN_EMFILE …
  *
  * A daemon is ended by the system or by the starter when the process that started it ends, however that ends. */
 kin_err os_process_start(const os_start *start);
@@ -173,15 +181,17 @@ kin_err os_process_start(const os_start *start);
 
 int64_t os_process_self(void);
 
-/* When this process began, in a unit of the system's: with the pid it names a process for ever. On POSIX an upper bound is
- * enough (now, when called early). */
+/* When this process began, in a unit of the system's: with the pid it names a process for ever. On POSIX an upper
+ * bound is enough (now, when called early). */
 uint64_t os_process_birthday(void);
 
-/* A handle to process `pid` that began at (POSIX: not after) `birthday`. KIN_ENOENT if there is none: it has ended and its
- * number may name another. While the handle is open the number is not reused (Windows) or the handle stays with the old process (pidfd). */
+/* A handle to process `pid` that began at (POSIX: not after) `birthday`. KIN_ENOENT if there is none: it has ended
+ * and its number may name another. While the handle is open the number is not reused (Windows) or the handle stays
+ * with the old process (pidfd). */
 kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process);
 
-/* Ends it: by force (exit code -9), or by asking (SIGTERM; on Windows by force with exit code -15). KIN_OK if it has ended. */
+/* Ends it: by force (exit code -9), or by asking (SIGTERM; on Windows by force with exit code -15). KIN_OK if it has
+ * ended. */
 kin_err os_process_end(os_handle process, bool force);
 
 /* A process of the session for ever: its slot and the slot's generation in one number, never 0. */
@@ -190,9 +200,9 @@ static inline uint64_t os_who(uint32_t slot, uint32_t generation)
     return (uint64_t)generation << 16 | (slot + 1);
 }
 
-/* Has `ended(who, status)` called once, on a thread of kin's, when the whole process has ended and no thread of it can write any
- * more. Takes the handle over, also on failure. status is as kin_process_exit_code describes it, or OS_STATUS_UNKNOWN where only a parent could
- * know it (POSIX). The call may come before this returns. */
+/* Has `ended(who, status)` called once, on a thread of kin's, when the whole process has ended and no thread of it
+ * can write any more. Takes the handle over, also on failure. status is as kin_process_exit_code describes it, or
+ * OS_STATUS_UNKNOWN where only a parent could know it (POSIX). The call may come before this returns. */
 #define OS_STATUS_UNKNOWN INT32_MIN
 kin_err os_process_watch(os_handle process, uint64_t who, void (*ended)(uint64_t who, int status));
 
@@ -207,16 +217,18 @@ kin_err os_on_fork(void (*forked)(void));
 
 /* ---- park.c: one thread sleeps, another wakes it -------------------------------------------------------------------- */
 
-/* A thread sleeps on its own place in the session's thread table: a word that has a certain value while it may sleep. `slot` and
- * `generation` name the place. The session's id makes names unguessable where the system needs names. */
+/* A thread sleeps on its own place in the session's thread table: a word that has a certain value while it may
+ * sleep. `slot` and `generation` name the place. The session's id makes names unguessable where the system needs
+ * names. */
 void os_park_init(const uint8_t session_id[16]);
 
-/* Sleeps while *word is `value`, at most timeout_ns (negative: for ever). May return for no reason. Only the thread that owns the place
- * calls it. Uses no CPU while it sleeps. */
+/* Sleeps while *word is `value`, at most timeout_ns (negative: for ever). May return for no reason. Only the thread
+ * that owns the place calls it. Uses no CPU while it sleeps. */
 void os_park_sleep(uint32_t *word, uint32_t value, uint32_t slot, uint32_t generation, int64_t timeout_ns);
 
-/* Wakes the thread that sleeps on that place, in whatever process. The caller has changed *word before; a thread that goes to
- * sleep just then does not miss it. Does nothing, and harms nobody, if no thread sleeps there or its process is dead. */
+/* Wakes the thread that sleeps on that place, in whatever process. The caller has changed *word before; a thread
+ * that goes to sleep just then does not miss it. Does nothing, and harms nobody, if no thread sleeps there or its
+ * process is dead. */
 void os_park_wake(uint32_t *word, uint32_t slot, uint32_t generation);
 
 /* The place is given up by its thread, which calls this last. */
@@ -228,7 +240,8 @@ void os_park_leave(uint32_t slot, uint32_t generation);
 int os_cpu_count(void);
 /* Gives the CPU to another thread that can run, if there is one. */
 void os_yield(void);
-/* Has `ended(value)` called at the end of each thread that called os_thread_set with a value other than NULL. Once, early. */
+/* Has `ended(value)` called at the end of each thread that called os_thread_set with a value other than NULL. Once,
+ * early. */
 kin_err os_thread_on_end(void (*ended)(void *value));
 kin_err os_thread_set(void *value); /* KIN_ENOMEM */
 /* The system's number for the calling thread, as debuggers and top show it. */
@@ -237,10 +250,11 @@ bool os_is_terminal(FILE *file);
 
 /* ---- file.c: locks on files ------------------------------------------------------------------------------------------- */
 
-/* Opens the file at `path` (UTF-8), creating it empty (never truncating, writing or removing), and locks the whole of it
- * against everybody else who locks it, other programs too: flock; LockFileEx on all 2^64 - 1 bytes. `wait`: waits for ever, asleep in the system, else
- * KIN_ETIMEDOUT if it is locked. The lock is on the file that the path names at the end: one that was removed or replaced
- * meanwhile is tried again. The system releases it when the process ends. KIN_ENOENT, KIN_EPERM, KIN_EMFILE, KIN_EIO. */
+/* Opens the file at `path` (UTF-8), creating it empty (never truncating, writing or removing), and locks the whole
+ * of it against everybody else who locks it, other programs too: flock; LockFileEx on all 2^64 - 1 bytes. `wait`:
+ * waits for ever, asleep in the system, else KIN_ETIMEDOUT if it is locked. The lock is on the file that the path
+ * names at the end: one that was removed or replaced meanwhile is tried again. The system releases it when the
+ * process ends. KIN_ENOENT, KIN_EPERM, KIN_EMFILE, KIN_EIO. */
 kin_err os_file_lock(const char *path, bool wait, os_handle *file);
 /* Releases and closes. */
 void os_file_unlock(os_handle file);
@@ -256,30 +270,33 @@ typedef struct os_place {
 
 /* KIN_ENOENT: the address is in no file of the program (data, a stack, code made at run time). */
 kin_err os_place_of(void (*function)(void), os_place *place);
-/* The function at a place, in this process; loads the library if it is not loaded. KIN_ENOENT: no such file, or the offset is outside
- * its code; KIN_EPROTO: another build. */
+/* The function at a place, in this process; loads the library if it is not loaded. KIN_ENOENT: no such file, or the
+ * offset is outside its code; KIN_EPROTO: another build. */
 kin_err os_place_find(const os_place *place, void (**function)(void));
 
 /* ---- what the contract asks in return (session.c, init.c, process.c) -------------------------------------------------- */
 
-/* The process `pid`, begun at `birthday`, takes up the request in `slot`. False: it was withdrawn or taken already, so drop it. */
+/* The process `pid`, begun at `birthday`, takes up the request in `slot`. False: it was withdrawn or taken already,
+ * so drop it. */
 bool kin__claim(uint32_t slot, uint32_t generation, int64_t pid, uint64_t birthday);
 /* The request in `slot` could not become a child, or the child that claimed it cannot go on (it must end then). */
 void kin__refused(uint32_t slot, uint32_t generation, kin_err error, const char *why);
 /* The process has ended. May be called again for the same end, by anybody, however late. */
 void kin__ended(uint64_t who, int status);
-/* The child `pid` of the calling fork server has ended. It has not been reaped yet, so that its number is still its own. */
+/* The child `pid` of the calling fork server has ended. It has not been reaped yet, so that its number is still its
+ * own. */
 void kin__child_ended(int64_t pid, int status);
 /* The life of a child; never returns. */
 _Noreturn void kin__child_main(const os_birth *birth);
-/* A fork server begins, for the process in `slot` (its own copy of that process's memory if it was forked: then `session` is
- * OS_NO_HANDLE). Enters it in the table. */
+/* A fork server begins, for the process in `slot` (its own copy of that process's memory if it was forked: then
+ * `session` is OS_NO_HANDLE). Enters it in the table. */
 kin_err kin__server_begin(os_handle session, uint32_t slot, uint32_t generation);
 /* This process's place in the session's process table. */
 void kin__my_place(uint32_t *slot, uint32_t *generation);
 /* A spare of a fork server, before it waits: touches what of the portable code's memory a child will need. */
 void kin__rehearse(void);
-/* The thread that watches processes has lost its means (a program that closes every descriptor): what was watched no longer is. */
+/* The thread that watches processes has lost its means (a program that closes every descriptor): what was watched no
+ * longer is. */
 void kin__watch_lost(void);
 /* A process that may have been given a request has ended without taking it up: whoever waits for one asks again. */
 void kin__request_lost(void);
@@ -292,7 +309,8 @@ typedef struct kin__mortal {
 kin__mortal kin__root(void);
 /* The process that the calling fork server was made for. */
 kin__mortal kin__client(void);
-/* Whether any process needs the calling fork server: a child of it that is alive, or a process that would ask it for one. */
+/* Whether any process needs the calling fork server: a child of it that is alive, or a process that would ask it for
+ * one. */
 bool kin__server_needed(void);
 
 #endif

@@ -1,5 +1,5 @@
-/* Parking, as park.h describes it: portable, on os_park_sleep and os_park_wake alone. It must never wait for another thread, and never
- * make a system call when nobody sleeps. */
+/* Parking, as park.h describes it: portable, on os_park_sleep and os_park_wake alone. It must never wait for another
+ * thread, and never make a system call when nobody sleeps. */
 #include "park.h"
 
 #include "deadlock.h"
@@ -139,8 +139,8 @@ static bool wake(uint32_t place, kin__thread *t, uint32_t turn, uint64_t now)
     return true;
 }
 
-/* Alive, and the sleep is its own. One that was killed asleep leaves its key and its bit to the next who gets the place, until that one has cleared
- * them: a wake must not be spent on it. */
+/* Alive, and the sleep is its own. One that was killed asleep leaves its key and its bit to the next who gets the
+ * place, until that one has cleared them: a wake must not be spent on it. */
 static bool place_alive(uint32_t place, const kin__thread *t)
 {
     uint64_t owner = kin__load64(&t->claim) >> 32 << 32 | (uint64_t)(place + 1) << 1;

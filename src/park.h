@@ -1,14 +1,15 @@
 /* Parking: the one way to sleep in kin.
  *
- * A thread that must wait writes what it waits for (a key) and who holds it into its place in the thread table, marks itself
- * sleeping, has the object's wait bit set and looks at the object once more, and sleeps on its own place. Each sleep has a number of its
- * own, its turn, and a wake counts for one turn only: it is not spent on a thread that has since gone to sleep on something else. Whoever changes an object
- * whose wait bit is set looks through the sleeping threads for the key and wakes one or all. A waker never waits for a waiter. A
- * waiter may be woken for nothing and looks again; a wake that went to a thread that died is repeated by the death notice, which wakes
- * every sleeping thread of the session once.
+ * A thread that must wait writes what it waits for (a key) and who holds it into its place in the thread table,
+ * marks itself sleeping, has the object's wait bit set and looks at the object once more, and sleeps on its own
+ * place. Each sleep has a number of its own, its turn, and a wake counts for one turn only: it is not spent on a
+ * thread that has since gone to sleep on something else. Whoever changes an object whose wait bit is set looks
+ * through the sleeping threads for the key and wakes one or all. A waker never waits for a waiter. A waiter may be
+ * woken for nothing and looks again; a wake that went to a thread that died is repeated by the death notice, which
+ * wakes every sleeping thread of the session once.
  *
- * No wake is lost: the waiter publishes its key, then looks at the object; the waker changes the object, then looks for keys. All four
- * are sequentially consistent, so at least one of them sees the other. */
+ * No wake is lost: the waiter publishes its key, then looks at the object; the waker changes the object, then looks
+ * for keys. All four are sequentially consistent, so at least one of them sees the other. */
 #ifndef KIN_SRC_PARK_H
 #define KIN_SRC_PARK_H
 
@@ -21,8 +22,8 @@ typedef bool (*kin__must_sleep)(void *object);
 #define KIN__NEVER UINT64_MAX
 uint64_t kin__deadline(int64_t timeout_ms);
 
-/* Sleeps until woken, or until `deadline`. KIN_OK: look again (there may be no reason); KIN_ETIMEDOUT: the deadline has passed, and if the
- * caller was the one chosen by kin__wake_one, that wake was passed on. */
+/* Sleeps until woken, or until `deadline`. KIN_OK: look again (there may be no reason); KIN_ETIMEDOUT: the deadline
+ * has passed, and if the caller was the one chosen by kin__wake_one, that wake was passed on. */
 kin_err kin__park(uint64_t key, kin__must_sleep must_sleep, void *object, uint64_t deadline);
 
 /* The same, with all there is to say. */
@@ -42,8 +43,9 @@ typedef struct kin__wait {
 } kin__wait;
 kin_err kin__park_on(const kin__wait *wait);
 
-/* Wakes those who have slept longest on `key`: one, as many as there are units of something, or all. Returns how many. Who was woken
- * passes on what it does not use. A caller that held what they sleep on is named as its holder no more (deadlock.h). */
+/* Wakes those who have slept longest on `key`: one, as many as there are units of something, or all. Returns how
+ * many. Who was woken passes on what it does not use. A caller that held what they sleep on is named as its holder
+ * no more (deadlock.h). */
 uint32_t kin__wake_one(uint64_t key);
 uint32_t kin__wake_some(uint64_t key, uint32_t most);
 uint32_t kin__wake_all(uint64_t key);

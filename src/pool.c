@@ -1,5 +1,6 @@
-/* A pool's workers, as its owner sees them: they are seated when the pool is created, replaced when they die (pool_map.c says when), and sent home or
- * killed at the end. A seat's worker has a number that no other worker of the pool ever had. */
+/* A pool's workers, as its owner sees them: they are seated when the pool is created, replaced when they die
+ * (pool_map.c says when), and sent home or killed at the end. A seat's worker has a number that no other worker of
+ * the pool ever had. */
 #include "pool.h"
 
 #include "error.h"

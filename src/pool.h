@@ -4,13 +4,15 @@
  *
  *     [attempt:8][position:24][owner:32]
  *
- * position: the next item of the unit that is to run, or is running; attempt: how often that item was tried before; owner: 0, the worker that
- * runs it, or KIN__DONE. A worker claims by CAS(owner 0 -> me), moves the position after each item, and ends with KIN__DONE. So when a worker
- * dies, the words that name it say exactly which item it was running: that one fails or is tried again, the rest of the unit goes back to owner 0,
- * in one CAS. A worker is named by a number that no other worker of the pool ever has.
+ * position: the next item of the unit that is to run, or is running; attempt: how often that item was tried before;
+ * owner: 0, the worker that runs it, or KIN__DONE. A worker claims by CAS(owner 0 -> me), moves the position after
+ * each item, and ends with KIN__DONE. So when a worker dies, the words that name it say exactly which item it was
+ * running: that one fails or is tried again, the rest of the unit goes back to owner 0, in one CAS. A worker is
+ * named by a number that no other worker of the pool ever has.
  *
- * `kick` says whether a job is open: even and not 0, open; odd, closed. A worker that sees it change says which one it has entered
- * (`entered`), looks again, and leaves if it was too late; the parent changes a job only when it is closed and nobody is in it. */
+ * `kick` says whether a job is open: even and not 0, open; odd, closed. A worker that sees it change says which one
+ * it has entered (`entered`), looks again, and leaves if it was too late; the parent changes a job only when it is
+ * closed and nobody is in it. */
 #ifndef KIN_SRC_POOL_H
 #define KIN_SRC_POOL_H
 

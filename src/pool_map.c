@@ -1,8 +1,10 @@
-/* A map, as the owner of the pool runs it: lays a job out in shared memory, opens it, and waits until every unit is done.
+/* A map, as the owner of the pool runs it: lays a job out in shared memory, opens it, and waits until every unit is
+ * done.
  *
- * The owner never waits for a particular worker: it looks at the units. It sleeps until all workers say that they found nothing more to do,
- * or one of them dies. A death is dealt with by looking for the dead one's number in the units' words; a new worker, with a new number, takes its
- * place. It must never wait for a worker that is dead, nor fail an item that the dead one was not running. */
+ * The owner never waits for a particular worker: it looks at the units. It sleeps until all workers say that they
+ * found nothing more to do, or one of them dies. A death is dealt with by looking for the dead one's number in the
+ * units' words; a new worker, with a new number, takes its place. It must never wait for a worker that is dead, nor
+ * fail an item that the dead one was not running. */
 #include "pool.h"
 
 #include "error.h"
@@ -122,7 +124,8 @@ static void describe_end(const kin_process *process, char *text, size_t size)
         (void)snprintf(text, size, "worker '%s' (pid %lld) exited with code %d", name, pid, code);
 }
 
-/* Gives the units that name a dead worker back, less the item it was running, which is tried again or fails. Returns whether it had any. */
+/* Gives the units that name a dead worker back, less the item it was running, which is tried again or fails. Returns
+ * whether it had any. */
 static bool take_back(map *m, uint32_t number, int code, const char *why)
 {
     kin__job *job = m->job;
@@ -180,7 +183,8 @@ static uint64_t items_done(const map *m)
     return done;
 }
 
-/* Deals with the workers that have died since the last look. *again: units have become free, so everybody must look once more. */
+/* Deals with the workers that have died since the last look. *again: units have become free, so everybody must look
+ * once more. */
 static kin_err replace_dead(map *m, bool *again)
 {
     kin_pool *pool = m->pool;
@@ -264,7 +268,8 @@ static bool is_entered(void *object)
     return false;
 }
 
-/* Closes the job: no worker enters it any more. Returns when nobody is in it, or at the deadline (a worker may be stopped in it). */
+/* Closes the job: no worker enters it any more. Returns when nobody is in it, or at the deadline (a worker may be
+ * stopped in it). */
 static kin_err close_job(kin_pool *pool, uint64_t deadline)
 {
     uint64_t kick = kin__load64(&pool->shared->kick);
@@ -374,8 +379,8 @@ static size_t collect_errors(map *m)
         if (status[i] == 0)
             continue;
         kin_task_error error = {.index = (size_t)i, .code = status[i]};
-        /* A worker that died while it wrote one leaves it unready; one it had finished before it died may stand beside what was noted of its
-         * death: the code says which counts. */
+        /* A worker that died while it wrote one leaves it unready; one it had finished before it died may stand
+         * beside what was noted of its death: the code says which counts. */
         for (; next < used && records[next].index <= i; next++) {
             if (records[next].ready == 0 || records[next].index != i || records[next].code != status[i])
                 continue;

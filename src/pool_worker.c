@@ -1,8 +1,10 @@
-/* The life of a pool's worker: sleep until there is a job, claim units of it and run their items, and when none is left say so and sleep again.
+/* The life of a pool's worker: sleep until there is a job, claim units of it and run their items, and when none is
+ * left say so and sleep again.
  *
- * Units are claimed in order, by a cursor that is only a hint, in runs whose length follows the time an item takes: so trivial tasks cost a few
- * nanoseconds each, and long ones are shared out one by one. Each unit of a run is claimed only when its turn comes, so whoever runs out of work
- * takes what another has not begun. It must never hold anything whose loss with it others would notice. */
+ * Units are claimed in order, by a cursor that is only a hint, in runs whose length follows the time an item takes:
+ * so trivial tasks cost a few nanoseconds each, and long ones are shared out one by one. Each unit of a run is
+ * claimed only when its turn comes, so whoever runs out of work takes what another has not begun. It must never hold
+ * anything whose loss with it others would notice. */
 #include "pool.h"
 
 #include "kin/segment.h"

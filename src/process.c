@@ -1,6 +1,6 @@
-/* Processes, as their starter sees them: a place in the session's table is taken, the child is asked for, and what becomes of it is read
- * from the word of that place. Nobody answers a start but the table, so nobody's death can leave the starter without an answer: whoever
- * notices a death writes it there and wakes all who sleep. */
+/* Processes, as their starter sees them: a place in the session's table is taken, the child is asked for, and what
+ * becomes of it is read from the word of that place. Nobody answers a start but the table, so nobody's death can
+ * leave the starter without an answer: whoever notices a death writes it there and wakes all who sleep. */
 #include "kin/process.h"
 
 #include "any.h"

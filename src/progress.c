@@ -1,4 +1,5 @@
-/* Progress of a map: figures for a callback, and a bar on a terminal (or lines where stderr is none). About ten times a second. */
+/* Progress of a map: figures for a callback, and a bar on a terminal (or lines where stderr is none). About ten
+ * times a second. */
 #include "pool.h"
 
 #include "session.h"

@@ -1,5 +1,5 @@
-/* The recursive lock: the lock's word, and a count that only the owner reads and writes. A dead owner's count means nothing to its heir,
- * so there is nothing to repair. */
+/* The recursive lock: the lock's word, and a count that only the owner reads and writes. A dead owner's count means
+ * nothing to its heir, so there is nothing to repair. */
 #include "kin/rlock.h"
 
 #include "error.h"

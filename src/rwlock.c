@@ -1,16 +1,18 @@
 /* The reader-writer lock: the writers' word, which is a lock's, and a place for each reader.
  *
- * A reader puts its name into a free place and then looks at the word: if no writer is there it reads, else it takes its name out again and
- * waits for the writer. A writer takes the word as it would a lock, which stops all readers to come, waits until every place is free or
- * names a dead thread, and only then sets HELD. Both write first and look after, so never do both go on. As the word can be taken while readers read, a
- * writer that waits goes before readers that come later.
+ * A reader puts its name into a free place and then looks at the word: if no writer is there it reads, else it takes
+ * its name out again and waits for the writer. A writer takes the word as it would a lock, which stops all readers
+ * to come, waits until every place is free or names a dead thread, and only then sets HELD. Both write first and
+ * look after, so never do both go on. As the word can be taken while readers read, a writer that waits goes before
+ * readers that come later.
  *
- * A writer that releases wakes the writer that has waited longest, else all readers. A reader's place counts in its upper bits how often its owner reads more than once. Nobody
- * writes to the memory of the lock after giving up what it held: it may be another's by then.
+ * A writer that releases wakes the writer that has waited longest, else all readers. A reader's place counts in its
+ * upper bits how often its owner reads more than once. Nobody writes to the memory of the lock after giving up what
+ * it held: it may be another's by then.
  *
- * The word: 0; owner (waiting for the readers to go), owner|HELD; each with WAIT when somebody sleeps; or DAMAGED (and WAIT) when a writer died
- * holding it and only readers have come since. A writer that died without HELD has changed nothing. The owner's name leaves room:
- * [generation:32][0:13][HELD:1][DAMAGED:1][place + 1:16][WAIT:1]. */
+ * The word: 0; owner (waiting for the readers to go), owner|HELD; each with WAIT when somebody sleeps; or DAMAGED
+ * (and WAIT) when a writer died holding it and only readers have come since. A writer that died without HELD has
+ * changed nothing. The owner's name leaves room: [generation:32][0:13][HELD:1][DAMAGED:1][place + 1:16][WAIT:1]. */
 #include "kin/rwlock.h"
 
 #include "deadlock.h"
@@ -331,7 +333,8 @@ kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms)
         if (owner != 0 && !kin__owner_alive(owner)) {
             bury_writer(o, word);
         } else if (owner == 0) {
-            /* DAMAGED stays in the word, so that it is not forgotten if this one dies before it holds. One who slept speaks for those who still do. */
+            /* DAMAGED stays in the word, so that it is not forgotten if this one dies before it holds. One who slept
+             * speaks for those who still do. */
             uint64_t wait = since != 0 && anybody_waits(o->id) ? WAIT : 0;
             if (!kin__cas64(&o->word, &word, kin__me | word | wait))
                 continue;

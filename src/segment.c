@@ -1,6 +1,6 @@
-/* Shared segments and this process's registry of them. The registry is a sorted array, searched by address; it is only used to create,
- * pass and close, never by an operation on an object. A segment that is closed is blanked and kept for a while, so that a use after close
- * finds zeros and becomes an error rather than a crash. */
+/* Shared segments and this process's registry of them. The registry is a sorted array, searched by address; it is
+ * only used to create, pass and close, never by an operation on an object. A segment that is closed is blanked and
+ * kept for a while, so that a use after close finds zeros and becomes an error rather than a crash. */
 #include "kin/segment.h"
 
 #include "error.h"

@@ -1,13 +1,14 @@
-/* Segments: every object of kin lives in shared memory that begins with a header, and each process keeps a registry of what it has
- * mapped, so that a pointer into shared memory can be turned back into the handle that must be passed. */
+/* Segments: every object of kin lives in shared memory that begins with a header, and each process keeps a registry
+ * of what it has mapped, so that a pointer into shared memory can be turned back into the handle that must be
+ * passed. */
 #ifndef KIN_SRC_SEGMENT_H
 #define KIN_SRC_SEGMENT_H
 
 #include "kin/any.h"
 #include "os.h"
 
-/* The first 64 bytes of every segment; the object's data follows. The public types kin_segment, kin_value and kin_array are pointers to
- * it; a kin_lock of its own is a pointer to the data. */
+/* The first 64 bytes of every segment; the object's data follows. The public types kin_segment, kin_value and
+ * kin_array are pointers to it; a kin_lock of its own is a pointer to the data. */
 typedef struct kin__header {
     uint32_t magic;
     uint32_t version;
@@ -39,8 +40,8 @@ static inline bool kin__is(const void *p, kin_type kind)
 /* Creates a zeroed segment with `size` bytes of data and registers it with one reference. */
 kin_err kin__segment_new(kin_type kind, uint64_t size, kin__header **header);
 
-/* Maps a segment that was passed, checks that it is one of `kind` (KIN_TYPE_NONE: of any), and registers it; one that is registered
- * already gets one reference more. Takes the handle over if it succeeds. */
+/* Maps a segment that was passed, checks that it is one of `kind` (KIN_TYPE_NONE: of any), and registers it; one
+ * that is registered already gets one reference more. Takes the handle over if it succeeds. */
 kin_err kin__segment_adopt(os_handle handle, kin_type kind, kin__header **header);
 
 /* The segment that `p` points into, and its handle (borrowed: valid until released). */

@@ -1,11 +1,13 @@
-/* The semaphore: one word [units:32][0:30][UNDO:1][WAIT:1], so that taking a unit and staying within the bound are one CAS each.
+/* The semaphore: one word [units:32][0:30][UNDO:1][WAIT:1], so that taking a unit and staying within the bound are
+ * one CAS each.
  *
- * With undo there is a place for each unit instead: 0 while the unit is there, the name of the process that has it while it is not. Taking
- * is a CAS on a place that is free or names a dead process, so a unit and its user can never disagree, and nothing needs to be given back for
- * the dead. Only threads of its own process take a process's name out, one at a time: so either all that are to be given are given, or none.
+ * With undo there is a place for each unit instead: 0 while the unit is there, the name of the process that has it
+ * while it is not. Taking is a CAS on a place that is free or names a dead process, so a unit and its user can never
+ * disagree, and nothing needs to be given back for the dead. Only threads of its own process take a process's name
+ * out, one at a time: so either all that are to be given are given, or none.
  *
- * Who gives a unit and finds WAIT clears it and wakes; who was woken and takes a unit passes on what is left, and sets WAIT again if others
- * sleep on. */
+ * Who gives a unit and finds WAIT clears it and wakes; who was woken and takes a unit passes on what is left, and
+ * sets WAIT again if others sleep on. */
 #include "kin/semaphore.h"
 
 #include "error.h"

@@ -1,5 +1,5 @@
-/* The session segment: made by the root in kin_init, mapped by every process of the family. See session.h for what it holds and for the
- * life of a process's place. Nothing here waits. */
+/* The session segment: made by the root in kin_init, mapped by every process of the family. See session.h for what
+ * it holds and for the life of a process's place. Nothing here waits. */
 #include "session.h"
 
 #include "error.h"
@@ -45,8 +45,8 @@ static kin_err begin(void)
     return KIN_OK;
 }
 
-/* A wake costs up to 80 us on a virtual machine; what is seen beyond that is a busy one. KIN_SPIN in the environment, in microseconds,
- * says otherwise: 0 for machines that had better do something else meanwhile. */
+/* A wake costs up to 80 us on a virtual machine; what is seen beyond that is a busy one. KIN_SPIN in the
+ * environment, in microseconds, says otherwise: 0 for machines that had better do something else meanwhile. */
 static uint32_t spin_limit(void)
 {
     const char *says = getenv("KIN_SPIN");
@@ -193,8 +193,8 @@ int64_t kin_now(void)
 
 uint64_t kin__unique(void)
 {
-    /* A random start for each process and steps of an odd constant: no two alike in one process, and between processes as unlikely as
-     * two random numbers. The start is made anew in a child that is a copy of its server. */
+    /* A random start for each process and steps of an odd constant: no two alike in one process, and between
+     * processes as unlikely as two random numbers. The start is made anew in a child that is a copy of its server. */
     static uint64_t seed, seed_of, count;
     uint64_t mine = kin__my.id + 1;
     if (kin__load64(&seed_of) != mine) {

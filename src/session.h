@@ -1,5 +1,6 @@
-/* The session: the small shared memory that every process of a family maps. It holds the process table and the thread table,
- * which say who is alive and who waits for what. Everything crash-safe in kin rests on two rules of this file:
+/* The session: the small shared memory that every process of a family maps. It holds the process table and the
+ * thread table, which say who is alive and who waits for what. Everything crash-safe in kin rests on two rules of
+ * this file:
  *
  *   - Whoever claims something is named in the same atomic word as the claim.
  *   - A name is (place, generation), so a place that was given to another never looks like its former holder.
@@ -13,9 +14,10 @@
  *   DYING     low = exit status    ended; its threads' places are being swept
  *   DEAD      low = exit status    swept; kept for whoever joins it
  *
- * Who may die where: the starter in STARTING (the reaper of the starter withdraws the request); the process in CLAIMED or RUNNING
- * (its reaper moves it on); the reaper in DYING (sweeping is repeated by whoever notices the reaper's death: each step is a CAS that
- * names the dead). Nothing read from here is trusted as an index without a check. */
+ * Who may die where: the starter in STARTING (the reaper of the starter withdraws the request); the process in
+ * CLAIMED or RUNNING (its reaper moves it on); the reaper in DYING (sweeping is repeated by whoever notices the
+ * reaper's death: each step is a CAS that names the dead). Nothing read from here is trusted as an index without a
+ * check. */
 #ifndef KIN_SRC_SESSION_H
 #define KIN_SRC_SESSION_H
 
@@ -33,7 +35,8 @@ enum { KIN__FREE = 0, KIN__STARTING = 1, KIN__CLAIMED = 2, KIN__RUNNING = 3, KIN
 /* A process, for ever: its place and the place's generation, never 0. */
 typedef uint64_t kin__pid;
 
-/* What is known of a process beside its state. Written by its starter before the request is sent, but for the fields marked. */
+/* What is known of a process beside its state. Written by its starter before the request is sent, but for the fields
+ * marked. */
 typedef struct kin__process_info {
     uint64_t parent;     /* kin__pid; 0 for the root and for servers          */
     uint64_t keeper;     /* kin__pid of who notices its end: its fork server, or on Windows its parent. By the starter, then by the claimer */
@@ -54,8 +57,9 @@ _Static_assert(sizeof(kin__process_info) == 64 + KIN__NAME_SIZE + KIN__WHY_SIZE,
 
 enum { KIN__IS_DAEMON = 1, KIN__IS_SERVER = 2, KIN__IS_ROOT = 4 };
 
-/* A thread that waits or holds something. `claim` is [generation:32][process generation:16][process place + 1:16]; the low half is 0
- * when the place is free. All but the first and the last four lines are about its present sleep; see park.h and deadlock.h. */
+/* A thread that waits or holds something. `claim` is [generation:32][process generation:16][process place + 1:16];
+ * the low half is 0 when the place is free. All but the first and the last four lines are about its present sleep;
+ * see park.h and deadlock.h. */
 typedef struct kin__thread {
     uint64_t claim;
     uint64_t key;      /* what it waits for; 0 when it does not                         */
@@ -153,9 +157,9 @@ bool kin__place_free(kin__pid id);
 static inline uint64_t kin__process_key(kin__pid id) { return id | (uint64_t)1 << 63; }
 
 /* ---- death.c ---- */
-/* Has this process notice the death of its keeper and of every fork server, and from then on of all whom a dead one kept. Before
- * each sleep; does something the first time, and when there is a new server. False if somebody is not watched, as descriptors or threads are
- * lacking: then no sleep may be long. */
+/* Has this process notice the death of its keeper and of every fork server, and from then on of all whom a dead one
+ * kept. Before each sleep; does something the first time, and when there is a new server. False if somebody is not
+ * watched, as descriptors or threads are lacking: then no sleep may be long. */
 bool kin__watch_keepers(void);
 /* Ends a process by force, or asks it to end. KIN_OK if it has ended. */
 kin_err kin__process_end(kin__pid id, bool force);

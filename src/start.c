@@ -1,6 +1,7 @@
-/* The start record and the life of a child. A record is a head, the target as (module, offset, build) and the packed values. The child reads
- * it, finds its target, says that it has started, runs the target and ends through exit(). Whatever goes wrong before the target runs is
- * written into its place in the session, where its starter finds it. A child must never return to the program's own code. */
+/* The start record and the life of a child. A record is a head, the target as (module, offset, build) and the packed
+ * values. The child reads it, finds its target, says that it has started, runs the target and ends through exit().
+ * Whatever goes wrong before the target runs is written into its place in the session, where its starter finds it. A
+ * child must never return to the program's own code. */
 #include "start.h"
 
 #include "error.h"

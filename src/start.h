@@ -10,7 +10,8 @@ kin_err kin__parcel_add_function(kin__parcel *parcel, void (*function)(void));
 /* Reads one from `bytes`, which has `size` bytes left; *used gets how many it took. */
 kin_err kin__function_read(const void *bytes, size_t size, size_t *used, void (**function)(void));
 
-/* Writes the record of a child that is to run `target` with `args`. KIN_EINVAL: the target is not in the program or its libraries. */
+/* Writes the record of a child that is to run `target` with `args`. KIN_EINVAL: the target is not in the program or
+ * its libraries. */
 kin_err kin__record_write(kin__parcel *parcel, kin_target target, kin_pack args);
 
 #endif

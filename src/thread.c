@@ -1,6 +1,6 @@
-/* The thread table: a place for each thread that ever waits or holds something. The claim of a place names the process in the same
- * word, so that the places of a dead process are found and freed by anybody, any number of times. A place's generation grows with
- * each freeing: whatever still names its former thread names the dead. */
+/* The thread table: a place for each thread that ever waits or holds something. The claim of a place names the
+ * process in the same word, so that the places of a dead process are found and freed by anybody, any number of
+ * times. A place's generation grows with each freeing: whatever still names its former thread names the dead. */
 #include "thread.h"
 
 #include "error.h"
@@ -42,8 +42,8 @@ uint64_t kin__thread_attach(void)
         remember_used(&s->threads_used, i); /* first: the places that are in use must be swept, whenever this process dies */
         if (!kin__cas64(&s->threads[i].claim, &claim, claim | half))
             continue;
-        /* What a thread that was killed here may have left. Only the owner of a place clears its bit: a sweep that comes late would put a
-         * living sleeper out of everybody's sight. */
+        /* What a thread that was killed here may have left. Only the owner of a place clears its bit: a sweep that
+         * comes late would put a living sleeper out of everybody's sight. */
         kin__and64(&s->sleeping[i / 64], ~((uint64_t)1 << (i % 64)));
         kin__store64(&s->threads[i].key, 0);
         kin__store64(&s->threads[i].edge, 0);

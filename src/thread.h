@@ -1,12 +1,12 @@
-/* Threads: who a thread is, for everybody else. An owner word names a thread for ever: [generation:32][0:15][place + 1:16][0:1].
- * Its lowest bit is free for those who store it in a lock. */
+/* Threads: who a thread is, for everybody else. An owner word names a thread for ever: [generation:32][0:15][place +
+ * 1:16][0:1]. Its lowest bit is free for those who store it in a lock. */
 #ifndef KIN_SRC_THREAD_H
 #define KIN_SRC_THREAD_H
 
 #include "session.h"
 
-/* Who the calling thread is, and what it holds: the ids of locks, the last taken last. Whoever goes to sleep must be able to say so (deadlock.h), and
- * whoever ends while holding must wake those who wait. */
+/* Who the calling thread is, and what it holds: the ids of locks, the last taken last. Whoever goes to sleep must be
+ * able to say so (deadlock.h), and whoever ends while holding must wake those who wait. */
 #define KIN__HOLDS 64u
 typedef struct kin__holds {
     uint64_t me;       /* the owner word; 0 until the thread has a place in the thread table */

@@ -1,5 +1,6 @@
-/* Values that have arrived: bytes and handles become a kin_args, and kin_unpack takes them out. It believes nothing: every size and index is
- * checked against what is there before it is used, and what is handed out by halves is taken back. */
+/* Values that have arrived: bytes and handles become a kin_args, and kin_unpack takes them out. It believes nothing:
+ * every size and index is checked against what is there before it is used, and what is handed out by halves is taken
+ * back. */
 #include "any.h"
 
 #include "error.h"

@@ -1,5 +1,6 @@
-/* A shared number. The number has a cache line of its own, apart from the header that every access reads and from the lock. All
- * operations are one atomic instruction, or a loop around one for doubles, so a death in the middle leaves the old or the new number. */
+/* A shared number. The number has a cache line of its own, apart from the header that every access reads and from
+ * the lock. All operations are one atomic instruction, or a loop around one for doubles, so a death in the middle
+ * leaves the old or the new number. */
 #include "kin/value.h"
 
 #include "atomic.h"
@@ -107,7 +108,8 @@ static uint64_t add_double(uint64_t *word, uint64_t number)
     return after;
 }
 
-/* The operations on one type of number: `number` is the C type, `as_bits` and `as_number` turn it into the stored bits and back. */
+/* The operations on one type of number: `number` is the C type, `as_bits` and `as_number` turn it into the stored
+ * bits and back. */
 #define OPERATIONS(suffix, type, number, as_bits, as_number, add)                                                      \
     number kin_value_get_##suffix(const kin_value *value)                                                              \
     {                                                                                                                  \

@@ -1,8 +1,8 @@
 /* A barrier: a fixed number of threads that wait for each other, round after round (Python's Barrier).
  *
- * Each round is complete when as many threads as the barrier has parties have come; then all go on. A barrier breaks when a wait times out,
- * when somebody calls kin_barrier_abort, when an action fails, and when a participant dies. Then all waits end with KIN_EBROKEN, and those to come
- * too, until kin_barrier_reset.
+ * Each round is complete when as many threads as the barrier has parties have come; then all go on. A barrier breaks
+ * when a wait times out, when somebody calls kin_barrier_abort, when an action fails, and when a participant dies.
+ * Then all waits end with KIN_EBROKEN, and those to come too, until kin_barrier_reset.
  *
  * Death     who dies                          what the others see
  *           a waiter, at any moment           KIN_EBROKEN at once, naming it; unless the round was complete already
@@ -43,13 +43,15 @@ typedef struct kin_barrier_options {
     int64_t timeout_ms; /* for waits with KIN_FOREVER; 0: for ever  */
 } kin_barrier_options;
 
-/* As kin_lock_create, kin_lock_init and kin_lock_close. KIN_EINVAL: parties < 1 or > KIN_BARRIER_MAX, or a negative time-out. */
+/* As kin_lock_create, kin_lock_init and kin_lock_close. KIN_EINVAL: parties < 1 or > KIN_BARRIER_MAX, or a negative
+ * time-out. */
 KIN_API kin_err kin_barrier_create(kin_barrier **barrier, int64_t parties, const kin_barrier_options *options);
 KIN_API kin_err kin_barrier_init(kin_barrier *barrier, int64_t parties, const kin_barrier_options *options);
 KIN_API void kin_barrier_close(kin_barrier *barrier);
 
-/* Waits for the others. `index`, if not NULL, gets a number from 0 to parties - 1 that no other thread of this round gets; as long as the
- * same threads come, each keeps its own. KIN_FOREVER means the barrier's own time-out, if it has one.
+/* Waits for the others. `index`, if not NULL, gets a number from 0 to parties - 1 that no other thread of this round
+ * gets; as long as the same threads come, each keeps its own. KIN_FOREVER means the barrier's own time-out, if it
+ * has one.
  *
  * KIN_OK         all have come
  * KIN_ETIMEDOUT  they have not come in time; the barrier is broken now
@@ -57,8 +59,8 @@ KIN_API void kin_barrier_close(kin_barrier *barrier);
  * KIN_EINVAL     no barrier, closed, a wrong time-out; KIN_NOWAIT breaks the barrier unless this is the last to come */
 KIN_API kin_err kin_barrier_wait(kin_barrier *barrier, int64_t timeout_ms, int *index);
 
-/* The same, and the last to come runs `action` once before anybody goes on (each caller gives its own; that of the last is run). If it gives anything but KIN_OK,
- * the barrier breaks, and the caller gets what the action gave. */
+/* The same, and the last to come runs `action` once before anybody goes on (each caller gives its own; that of the
+ * last is run). If it gives anything but KIN_OK, the barrier breaks, and the caller gets what the action gave. */
 KIN_API kin_err kin_barrier_wait_action(kin_barrier *barrier, kin_err (*action)(void *arg), void *arg, int64_t timeout_ms, int *index);
 
 /* Breaks it: who waits, or will, gets KIN_EBROKEN. */

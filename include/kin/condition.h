@@ -1,5 +1,6 @@
-/* A condition: waiting, under a lock, for others to change what the lock protects. The lock is a kin_lock or a kin_rlock of your choice, given with each call;
- * all who use one condition at the same time must use it with the same lock.
+/* A condition: waiting, under a lock, for others to change what the lock protects. The lock is a kin_lock or a
+ * kin_rlock of your choice, given with each call; all who use one condition at the same time must use it with the
+ * same lock.
  *
  *     kin_lock_acquire(&s->lock, KIN_FOREVER);
  *     while (s->count == 0)
@@ -39,9 +40,9 @@ KIN_API void kin_condition_close(kin_condition *condition);
 
 /* kin_condition_wait(condition, lock, timeout_ms)   lock: kin_lock * or kin_rlock *, held by the calling thread
  *
- * Releases the lock (a kin_rlock entirely, however often it is held), waits up to `timeout_ms` for a notification, and takes the lock
- * again, for which it waits as long as it takes; a kin_rlock is then held as often as before. Nobody who notifies after the
- * lock was released can be missed.
+ * Releases the lock (a kin_rlock entirely, however often it is held), waits up to `timeout_ms` for a notification,
+ * and takes the lock again, for which it waits as long as it takes; a kin_rlock is then held as often as before.
+ * Nobody who notifies after the lock was released can be missed.
  *
  * KIN_OK          notified, or woken for nothing; the lock is held
  * KIN_ETIMEDOUT   not notified in time; the lock is held
@@ -53,15 +54,15 @@ KIN_API void kin_condition_close(kin_condition *condition);
 
 /* kin_condition_wait_for(condition, lock, ready, arg, timeout_ms)
  *
- * Waits until ready(arg), which is called with the lock held. Answers as kin_condition_wait; KIN_OK means that it is ready. After
- * KIN_EOWNERDEAD the caller must look for itself. */
+ * Waits until ready(arg), which is called with the lock held. Answers as kin_condition_wait; KIN_OK means that it is
+ * ready. After KIN_EOWNERDEAD the caller must look for itself. */
 #define kin_condition_wait_for(condition, lock, ready, arg, timeout_ms)                                                \
     kin__condition_wait_for((condition), KIN__MUTEX(lock), (ready), (arg), (timeout_ms))
 
 /* kin_condition_notify(condition, lock, n), kin_condition_notify_all(condition, lock)
  *
- * Wakes the n (n >= 1) that wait longest, or all. They go on when the lock is released. KIN_EPERM: the calling thread does not hold the lock.
- * KIN_EINVAL: wrong arguments, or others are waiting with another lock. */
+ * Wakes the n (n >= 1) that wait longest, or all. They go on when the lock is released. KIN_EPERM: the calling
+ * thread does not hold the lock. KIN_EINVAL: wrong arguments, or others are waiting with another lock. */
 #define kin_condition_notify(condition, lock, n) kin__condition_notify((condition), KIN__MUTEX(lock), (n))
 #define kin_condition_notify_all(condition, lock) kin__condition_notify((condition), KIN__MUTEX(lock), KIN__ALL)
 

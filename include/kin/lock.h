@@ -1,5 +1,5 @@
-/* A lock: mutual exclusion between threads of any processes, that survives the death of its owner. Taking and releasing it when
- * nobody waits are one atomic operation each and no system call, on every system.
+/* A lock: mutual exclusion between threads of any processes, that survives the death of its owner. Taking and
+ * releasing it when nobody waits are one atomic operation each and no system call, on every system.
  *
  * Death     who dies                          what the others see
  *           the owner, holding it             the next to acquire it gets KIN_EOWNERDEAD, and holds it; so does the next heir if

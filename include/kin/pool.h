@@ -1,8 +1,8 @@
 /* A pool: workers that compute many tasks on all cores.
  *
- * Tasks are claimed by workers from shared memory, so nothing is sent for a task and no task has a fixed worker. A worker
- * that is killed fails (or retries) exactly the task it was running; another takes its place; nobody else notices.
- * The calling process runs no task itself: a task cannot harm it.
+ * Tasks are claimed by workers from shared memory, so nothing is sent for a task and no task has a fixed worker. A
+ * worker that is killed fails (or retries) exactly the task it was running; another takes its place; nobody else
+ * notices. The calling process runs no task itself: a task cannot harm it.
  */
 #ifndef KIN_POOL_H
 #define KIN_POOL_H
@@ -17,7 +17,8 @@ typedef struct kin_pool kin_pool;
 typedef struct kin_task kin_task;
 
 /* A task: computes *out from *in. Returns 0, or an error code of its own (any other number; kin_task_fail adds a
- * message). `in` and `out` are aligned like malloc's memory when the item size is a multiple of 16, else to the largest power of two that divides it. */
+ * message). `in` and `out` are aligned like malloc's memory when the item size is a multiple of 16, else to the
+ * largest power of two that divides it. */
 typedef int (*kin_map_fn)(kin_task *task, const void *in, void *out);
 /* The same in place, over an item of a kin_array. */
 typedef int (*kin_array_fn)(kin_task *task, void *item);
@@ -71,9 +72,10 @@ typedef struct kin_map_options {
  * kin_process_start. */
 KIN_API kin_err kin_pool_create(kin_pool **pool, const kin_pool_options *options);
 
-/* Computes out[i] from in[i] for all i < count, on all workers, and returns when all have ended; results are in order.
- * `in` (count x in_size bytes) is copied once into shared memory and `out` (count x out_size) once out of it; either may
- * be NULL with size 0. `out` of a failed task is left as it was. count 0 is fine. Maps from several threads take turns.
+/* Computes out[i] from in[i] for all i < count, on all workers, and returns when all have ended; results are in
+ * order. `in` (count x in_size bytes) is copied once into shared memory and `out` (count x out_size) once out of it;
+ * either may be NULL with size 0. `out` of a failed task is left as it was. count 0 is fine. Maps from several
+ * threads take turns.
  *
  * KIN_OK         every task returned 0
  * KIN_ETASK      at least one did not: the others are done; see options.errors and options.failed

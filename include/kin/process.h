@@ -22,8 +22,8 @@ typedef struct kin_process_options {
                          Others are joined when their parent ends cleanly, and go on if it is killed */
 } kin_process_options;
 
-/* Starts `target` in a child with the values of `args` (KIN_ARGS(...), copied before this returns). Returns when the child
- * has everything it needs and is about to run the target: what can go wrong at a start is an error here.
+/* Starts `target` in a child with the values of `args` (KIN_ARGS(...), copied before this returns). Returns when the
+ * child has everything it needs and is about to run the target: what can go wrong at a start is an error here.
  *
  * KIN_EINVAL   no target, or one that is not in the program or its libraries; a bad name; a value that is closed
  * KIN_EAGAIN   the process table of the system or of kin (2048 at once) is full
@@ -53,15 +53,16 @@ KIN_API int64_t kin_process_pid(const kin_process *process);
 /* Its name; valid until close; "" if `process` is no open process. */
 KIN_API const char *kin_process_name(const kin_process *process);
 
-/* Asks it to end (SIGTERM; on Windows it is ended at once), or ends it at once. Exit code -15 and -9. KIN_OK, and nothing
- * happens, if it has ended already. */
+/* Asks it to end (SIGTERM; on Windows it is ended at once), or ends it at once. Exit code -15 and -9. KIN_OK, and
+ * nothing happens, if it has ended already. */
 KIN_API kin_err kin_process_terminate(kin_process *process);
 KIN_API kin_err kin_process_kill(kin_process *process);
 
 /* Gives the handle back; the process itself goes on. NULL does nothing. */
 KIN_API void kin_process_close(kin_process *process);
 
-/* The process this runs in. Names are those of kin_process_options; the first process is "Main". "" and 0 before kin_init. */
+/* The process this runs in. Names are those of kin_process_options; the first process is "Main". "" and 0 before
+ * kin_init. */
 KIN_API const char *kin_current_name(void);
 KIN_API int64_t kin_current_pid(void);
 /* The process that started this one; 0 in the first process. */

@@ -1,5 +1,6 @@
-/* A recursive lock: its owner may take it again, and releases it as often as it took it (Python's RLock; POSIX's recursive mutex). The
- * owner is a thread. Deaths and deadlocks as with kin_lock; an heir holds it once, however deep the dead owner was.
+/* A recursive lock: its owner may take it again, and releases it as often as it took it (Python's RLock; POSIX's
+ * recursive mutex). The owner is a thread. Deaths and deadlocks as with kin_lock; an heir holds it once, however
+ * deep the dead owner was.
  */
 #ifndef KIN_RLOCK_H
 #define KIN_RLOCK_H
@@ -22,8 +23,8 @@ KIN_API kin_err kin_rlock_create(kin_rlock **lock, const kin_rlock_options *opti
 KIN_API kin_err kin_rlock_init(kin_rlock *lock, const kin_rlock_options *options);
 KIN_API void kin_rlock_close(kin_rlock *lock);
 
-/* Takes the lock once more, or waits for it up to `timeout_ms`. Answers as kin_lock_acquire; never KIN_EDEADLK for an own lock.
- * KIN_ERANGE: held 2^32 - 1 times. */
+/* Takes the lock once more, or waits for it up to `timeout_ms`. Answers as kin_lock_acquire; never KIN_EDEADLK for
+ * an own lock. KIN_ERANGE: held 2^32 - 1 times. */
 KIN_API kin_err kin_rlock_acquire(kin_rlock *lock, int64_t timeout_ms);
 
 /* Undoes one acquire; the last one releases it. KIN_EPERM, and nothing changes, if the calling thread does not hold it. */

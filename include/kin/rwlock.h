@@ -8,7 +8,8 @@
  *           who is releasing                  it was released, or as above
  *           a thread that ends while holding  as if its process had died
  *
- * Waiting for a writer takes part in the search for deadlocks (see kin/lock.h), waiting for readers does not, except for oneself.
+ * Waiting for a writer takes part in the search for deadlocks (see kin/lock.h), waiting for readers does not, except
+ * for oneself.
  */
 #ifndef KIN_RWLOCK_H
 #define KIN_RWLOCK_H
@@ -34,7 +35,8 @@ KIN_API kin_err kin_rwlock_create(kin_rwlock **lock, const kin_rwlock_options *o
 KIN_API kin_err kin_rwlock_init(kin_rwlock *lock, const kin_rwlock_options *options);
 KIN_API void kin_rwlock_close(kin_rwlock *lock);
 
-/* Takes it for reading, waiting up to `timeout_ms`. A thread that reads already may take it once more, also if a writer waits.
+/* Takes it for reading, waiting up to `timeout_ms`. A thread that reads already may take it once more, also if a
+ * writer waits.
  *
  * KIN_OK          held
  * KIN_EOWNERDEAD  held; a writer died with it and no writer has had it since: what is read may be half written
@@ -43,11 +45,12 @@ KIN_API void kin_rwlock_close(kin_rwlock *lock);
  * KIN_EINVAL      as kin_lock_acquire */
 KIN_API kin_err kin_rwlock_acquire_read(kin_rwlock *lock, int64_t timeout_ms);
 
-/* Takes it for writing. KIN_OK, KIN_EOWNERDEAD (held; a writer died with it), KIN_ETIMEDOUT, KIN_EINVAL; KIN_EDEADLK: the calling thread holds it
- * already, for reading or for writing, or a cycle was found. */
+/* Takes it for writing. KIN_OK, KIN_EOWNERDEAD (held; a writer died with it), KIN_ETIMEDOUT, KIN_EINVAL;
+ * KIN_EDEADLK: the calling thread holds it already, for reading or for writing, or a cycle was found. */
 KIN_API kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms);
 
-/* Releases what the calling thread holds: for writing, or once for reading. KIN_EPERM, and nothing changes, if it holds neither. */
+/* Releases what the calling thread holds: for writing, or once for reading. KIN_EPERM, and nothing changes, if it
+ * holds neither. */
 KIN_API kin_err kin_rwlock_release(kin_rwlock *lock);
 
 /* Whether the calling thread holds it for reading, for writing. */

@@ -6,10 +6,10 @@
 
 KIN_BEGIN
 
-/* Creates `size` bytes (>= 1) of shared memory, zeroed, reserved at once: too little memory is KIN_ENOMEM here and never
- * a fault at first touch. The caller holds a reference; the memory is freed when the last process that has one has
- * closed it or ended, however it ended. Processes map it at different addresses: keep offsets in it, not pointers.
- * KIN_EINVAL, KIN_ENOMEM, KIN_EMFILE, KIN_ESTATE (before kin_init). */
+/* Creates `size` bytes (>= 1) of shared memory, zeroed, reserved at once: too little memory is KIN_ENOMEM here and
+ * never a fault at first touch. The caller holds a reference; the memory is freed when the last process that has one
+ * has closed it or ended, however it ended. Processes map it at different addresses: keep offsets in it, not
+ * pointers. KIN_EINVAL, KIN_ENOMEM, KIN_EMFILE, KIN_ESTATE (before kin_init). */
 KIN_API kin_err kin_segment_create(kin_segment **segment, size_t size);
 
 /* Its memory, aligned to 64 bytes; NULL if `segment` is no open segment. */

@@ -1,10 +1,10 @@
-/* A semaphore: a number of units to take and to give. With a bound it never holds more than that, under any interleaving. Taking and giving
- * a unit when nobody waits are one atomic operation each.
+/* A semaphore: a number of units to take and to give. With a bound it never holds more than that, under any
+ * interleaving. Taking and giving a unit when nobody waits are one atomic operation each.
  *
- * Units belong to nobody: any process may give what another took, so a process that dies with some takes them along. Where
- * they stand for something that a process uses (slots, licences, connections) ask for `undo`: then each unit that is out is marked with the process
- * that has it, only that process can give it back, and what a dead process had is there again (as with SysV's SEM_UNDO, but
- * never applied twice or half).
+ * Units belong to nobody: any process may give what another took, so a process that dies with some takes them along.
+ * Where they stand for something that a process uses (slots, licences, connections) ask for `undo`: then each unit
+ * that is out is marked with the process that has it, only that process can give it back, and what a dead process
+ * had is there again (as with SysV's SEM_UNDO, but never applied twice or half).
  *
  * Death     who dies                          what the others see
  *           who has units, without undo       the units stay out: nothing tells them from used ones
@@ -39,13 +39,14 @@ typedef struct kin_semaphore_options {
 } kin_semaphore_options;
 
 /* Creates a semaphore with `units` units in a segment of its own, or makes the struct at `semaphore` one.
- * KIN_EINVAL: negative units, more units than the bound, a bound out of range, undo with a bound of 0 or with another than `units`. */
+ * KIN_EINVAL: negative units, more units than the bound, a bound out of range, undo with a bound of 0 or with
+ * another than `units`. */
 KIN_API kin_err kin_semaphore_create(kin_semaphore **semaphore, int64_t units, const kin_semaphore_options *options);
 KIN_API kin_err kin_semaphore_init(kin_semaphore *semaphore, int64_t units, const kin_semaphore_options *options);
 KIN_API void kin_semaphore_close(kin_semaphore *semaphore);
 
-/* Takes a unit, waiting up to `timeout_ms` for one. KIN_ETIMEDOUT; KIN_EINVAL as kin_lock_acquire. Who waits longest is woken first, but
- * who comes just then may be faster. */
+/* Takes a unit, waiting up to `timeout_ms` for one. KIN_ETIMEDOUT; KIN_EINVAL as kin_lock_acquire. Who waits longest
+ * is woken first, but who comes just then may be faster. */
 KIN_API kin_err kin_semaphore_acquire(kin_semaphore *semaphore, int64_t timeout_ms);
 
 /* Gives a unit, or `units` at once, and wakes as many waiters. Nothing changes on failure:

@@ -1,5 +1,5 @@
-/* Descriptors and streams, and channels that carry descriptors to a process that runs already. Every descriptor made here is close-on-exec.
- * A message whose descriptors did not all arrive is no message: those that did are closed. */
+/* Descriptors and streams, and channels that carry descriptors to a process that runs already. Every descriptor made
+ * here is close-on-exec. A message whose descriptors did not all arrive is no message: those that did are closed. */
 #include "posix.h"
 
 #include <fcntl.h>

@@ -1,5 +1,6 @@
-/* Shared memory on Linux: a memfd, filled at once so that a lack of memory shows here and not as a fault at first touch, and sealed so that
- * nobody who is passed it can shrink it under another's feet. What is mapped is only trusted if it carries these seals. */
+/* Shared memory on Linux: a memfd, filled at once so that a lack of memory shows here and not as a fault at first
+ * touch, and sealed so that nobody who is passed it can shrink it under another's feet. What is mapped is only
+ * trusted if it carries these seals. */
 #include "posix.h"
 
 #include <fcntl.h>
@@ -26,8 +27,8 @@ static uint64_t kilobytes(const char *text, const char *name)
     return line != NULL ? strtoull(line + strlen(name), NULL, 10) : 0;
 }
 
-/* Whether there is so much memory, and a little more for everybody else. A memfd has no limit of its own: asked for too much, the kernel would
- * take every page of the machine for it and then kill processes, whichever they are. */
+/* Whether there is so much memory, and a little more for everybody else. A memfd has no limit of its own: asked for
+ * too much, the kernel would take every page of the machine for it and then kill processes, whichever they are. */
 static bool is_available(size_t bytes)
 {
     char text[4096];

@@ -1,5 +1,6 @@
-/* Functions as (module, offset) on ELF systems: the loader's list of what is mapped says in which file an address lies. A file is known by its
- * GNU build id, or, where the linker made none, by its program headers and a sample of its code. */
+/* Functions as (module, offset) on ELF systems: the loader's list of what is mapped says in which file an address
+ * lies. A file is known by its GNU build id, or, where the linker made none, by its program headers and a sample of
+ * its code. */
 #include "posix.h"
 
 #include <dlfcn.h>

@@ -1,5 +1,5 @@
-/* Sleeping and waking by futex. The word is in shared memory, so the futex is not a private one; the kernel's own comparison makes a
- * wake that comes just before the sleep count. */
+/* Sleeping and waking by futex. The word is in shared memory, so the futex is not a private one; the kernel's own
+ * comparison makes a wake that comes just before the sleep count. */
 #include "posix.h"
 
 #include <linux/futex.h>

@@ -22,14 +22,15 @@ typedef struct kin__signals {
 void kin__signals_block(kin__signals *before);
 void kin__signals_restore(const kin__signals *before);
 
-/* The same file under a number above those of the standard streams, which a program may have closed: what kin opens must not become its
- * standard output. Closes `fd` if it has to; -1 with errno (as `fd` may be). */
+/* The same file under a number above those of the standard streams, which a program may have closed: what kin opens
+ * must not become its standard output. Closes `fd` if it has to; -1 with errno (as `fd` may be). */
 int kin__above_streams(int fd);
 /* socketpair for whole messages, likewise. */
 int kin__socket_pair(int ends[2]);
 
-/* Raises the soft limit of open descriptors by at least `more`, and to twice what it was, within the hard limit. That is what the soft limit is for:
- * it protects programs that use select(), and those do not have that many objects. False if it is as high as it may be. */
+/* Raises the soft limit of open descriptors by at least `more`, and to twice what it was, within the hard limit.
+ * That is what the soft limit is for: it protects programs that use select(), and those do not have that many
+ * objects. False if it is as high as it may be. */
 bool kin__more_descriptors(uint64_t more);
 
 /* pidfd_open, which the C library has no function for before glibc 2.36. */

@@ -1,5 +1,6 @@
-/* Processes on Linux, by pidfd: a descriptor that stays with one process whatever becomes of its number. One thread per process of the program,
- * made when it is first needed, waits for the ends that were asked for; it blocks all signals, so that no handler of the program runs in it. */
+/* Processes on Linux, by pidfd: a descriptor that stays with one process whatever becomes of its number. One thread
+ * per process of the program, made when it is first needed, waits for the ends that were asked for; it blocks all
+ * signals, so that no handler of the program runs in it. */
 #include "posix.h"
 
 #include <fcntl.h>

@@ -1,13 +1,15 @@
 /* The fork server and its spares: where children come from on Linux.
  *
- * The server is a copy of the program as it was in kin_init: one thread, nothing open but a socket. It keeps a few spares: copies of itself
- * that wait for a request on that socket. A start is one message; whichever spare receives it becomes the child, so that neither fork nor the
- * server stands between the request and the child, and the server makes the next spare meanwhile. The server is the parent of them all: it reaps
- * them and writes what became of them into the session.
+ * The server is a copy of the program as it was in kin_init: one thread, nothing open but a socket. It keeps a few
+ * spares: copies of itself that wait for a request on that socket. A start is one message; whichever spare receives
+ * it becomes the child, so that neither fork nor the server stands between the request and the child, and the server
+ * makes the next spare meanwhile. The server is the parent of them all: it reaps them and writes what became of them
+ * into the session.
  *
- * Who may die where: a request lies in the socket until a spare takes it. A spare that dies with a request it has not claimed in the session takes
- * it along: the server then has all who wait ask again. A request that comes twice is claimed once. If the server dies, its spares and its
- * daemons die with it, senders see the end of the socket, and the next start makes a new server by starting the executable anew.
+ * Who may die where: a request lies in the socket until a spare takes it. A spare that dies with a request it has
+ * not claimed in the session takes it along: the server then has all who wait ask again. A request that comes twice
+ * is claimed once. If the server dies, its spares and its daemons die with it, senders see the end of the socket,
+ * and the next start makes a new server by starting the executable anew.
  *
  * It must never wait for a client, have a thread, or hold anything of the program's. */
 #include "server.h"
@@ -345,8 +347,8 @@ static _Noreturn void become_child(const kin__request *r, size_t size, int *fds,
     run_as_copy(r, &in);
 }
 
-/* Touches what a child needs between the request and its target, so that the faults (a copy after a fork has few pages of its own) are taken
- * while nobody waits. Everything here may fail: it only would be slower. */
+/* Touches what a child needs between the request and its target, so that the faults (a copy after a fork has few
+ * pages of its own) are taken while nobody waits. Everything here may fail: it only would be slower. */
 static void rehearse(void)
 {
     volatile char stack[12288];
@@ -423,8 +425,8 @@ static bool make_spare(void)
     return true;
 }
 
-/* Makes spares until there are enough; false if there is none and none could be made. (One that is made may be taken at once: then it has
- * asked for another, and the next round comes without delay.) */
+/* Makes spares until there are enough; false if there is none and none could be made. (One that is made may be taken
+ * at once: then it has asked for another, and the next round comes without delay.) */
 static bool make_spares(void)
 {
     for (uint32_t idle = idle_spares(); idle < SPARES; idle++) {
@@ -434,7 +436,8 @@ static bool make_spares(void)
     return true;
 }
 
-/* A client waits too long for its taste: if there is a request that the spares, for whatever reason, do not take, makes one more. */
+/* A client waits too long for its taste: if there is a request that the spares, for whatever reason, do not take,
+ * makes one more. */
 static void help_spares(void)
 {
     struct pollfd p = {.fd = server.requests, .events = POLLIN};
@@ -488,8 +491,8 @@ static _Noreturn void end_server(void)
     _exit(0);
 }
 
-/* A descriptor that becomes readable when the process ends, or -1 if it has ended (then that is written down). A server that could not see
- * the end of those it is there for would never end itself, so it does not begin. */
+/* A descriptor that becomes readable when the process ends, or -1 if it has ended (then that is written down). A
+ * server that could not see the end of those it is there for would never end itself, so it does not begin. */
 static int watch_mortal(kin__mortal who)
 {
     os_handle process = OS_NO_HANDLE;

@@ -1,8 +1,9 @@
 /* How a process asks for children on Linux, and how one that was started by exec learns what it is.
  *
- * A request is one message to the fork server's socket (server.c), with the current directory, standard output and error and the passed handles as
- * descriptors; what does not fit goes through a memfd or a socket of its own. What is started by exec, a child under spawn or a server that
- * replaces a dead one, finds its birth in a memfd whose number stands in KIN_BIRTH. */
+ * A request is one message to the fork server's socket (server.c), with the current directory, standard output and
+ * error and the passed handles as descriptors; what does not fit goes through a memfd or a socket of its own. What
+ * is started by exec, a child under spawn or a server that replaces a dead one, finds its birth in a memfd whose
+ * number stands in KIN_BIRTH. */
 #include "server.h"
 
 #include <dirent.h>
@@ -224,8 +225,8 @@ char **kin__original_arguments(void)
 
 /* ---- the client's side: asking ---- */
 
-/* umask() cannot be read without changing it for every thread, so the kernel's own report is read; and each time, since a descriptor that was
- * kept might be closed by the program. */
+/* umask() cannot be read without changing it for every thread, so the kernel's own report is read; and each time,
+ * since a descriptor that was kept might be closed by the program. */
 static kin_err current_umask(uint32_t *mask)
 {
     char text[256];
@@ -294,7 +295,8 @@ static ssize_t send_message(int to, const void *a, size_t a_size, const void *b,
     return n;
 }
 
-/* Sends what did not fit into the first message. That the receiver is gone is not our news to tell: its death is noticed. */
+/* Sends what did not fit into the first message. That the receiver is gone is not our news to tell: its death is
+ * noticed. */
 static kin_err send_rest(int relay, const os_start *start, size_t sent)
 {
     while (sent < start->handle_count) {
@@ -309,8 +311,9 @@ static kin_err send_rest(int relay, const os_start *start, size_t sent)
     return KIN_OK;
 }
 
-/* A standard stream that is closed is the null device to the child. Its number may belong to another file meanwhile, even to one of kin's
- * (shared memory, the directory opened below): those are close-on-exec, and no child is to write into them. */
+/* A standard stream that is closed is the null device to the child. Its number may belong to another file meanwhile,
+ * even to one of kin's (shared memory, the directory opened below): those are close-on-exec, and no child is to
+ * write into them. */
 static int standard_or_null(int fd, int *null)
 {
     int flags = fcntl(fd, F_GETFD);
@@ -417,15 +420,17 @@ static bool has_one_thread(void)
     return count == 1;
 }
 
-/* A copy that sends no signal when it ends, so that it is no child for the program's wait() and SIGCHLD handler, but can be waited for with
- * __WCLONE: no zombie is left at a clean end. Made by the bare system call, it has the thread id of its original in the C library's eyes; that
- * matters to nothing the server does, and the children it makes by fork() have their own. */
+/* A copy that sends no signal when it ends, so that it is no child for the program's wait() and SIGCHLD handler, but
+ * can be waited for with __WCLONE: no zombie is left at a clean end. Made by the bare system call, it has the thread
+ * id of its original in the C library's eyes; that matters to nothing the server does, and the children it makes by
+ * fork() have their own. */
 static pid_t quiet_fork(void)
 {
     return (pid_t)TRY("clone", -1, EAGAIN, syscall(SYS_clone, 0, NULL, NULL, NULL, NULL));
 }
 
-/* Where that is not to be had (emulators know only fork), a copy of a copy, which is nobody's child either. 0: this is it. */
+/* Where that is not to be had (emulators know only fork), a copy of a copy, which is nobody's child either. 0: this
+ * is it. */
 static pid_t orphan_fork(void)
 {
     pid_t pid = kin__fork();

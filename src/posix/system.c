@@ -112,7 +112,8 @@ void kin__signals_restore(const kin__signals *before)
     pthread_sigmask(SIG_SETMASK, (const sigset_t *)(const void *)before->set, NULL);
 }
 
-/* The CPUs that a quota is worth, rounded up; 0 if the file holds none. `period_path` is NULL when both numbers are in the first file. */
+/* The CPUs that a quota is worth, rounded up; 0 if the file holds none. `period_path` is NULL when both numbers are
+ * in the first file. */
 static int quota_in(const char *path, const char *period_path)
 {
     char text[64] = "";
@@ -133,7 +134,8 @@ static int quota_in(const char *path, const char *period_path)
     return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
 }
 
-/* The smallest quota of the cgroup and those above it. `root` is where its hierarchy is mounted, `group` its path in it. */
+/* The smallest quota of the cgroup and those above it. `root` is where its hierarchy is mounted, `group` its path in
+ * it. */
 static int quota_of(const char *root, char *group, bool v2)
 {
     int least = 0;

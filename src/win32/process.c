@@ -89,8 +89,9 @@ kin_err os_process_end(os_handle process, bool force)
 
 /* ---- exit codes -------------------------------------------------------------------------------------------------- */
 
-/* An end by an exception is the signal that it would have been. abort() of the C library ends with 3, as exit(3) does: it
- * is reported as 3, and portable code, which knows whether the process went through exit(), tells them apart. */
+/* An end by an exception is the signal that it would have been. abort() of the C library ends with 3, as exit(3)
+ * does: it is reported as 3, and portable code, which knows whether the process went through exit(), tells them
+ * apart. */
 int win_status(DWORD code)
 {
     switch (code) {
