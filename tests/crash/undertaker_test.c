@@ -155,7 +155,8 @@ static void a_parent_dies_of_it(void **state)
         assert_true(crash_until_at_least(&shared->ready, 1));
         kill_and_check();
         int code = crash_join(parent);
-        assert_int_equal(code, test_on_windows() ? -9 : 0);
+        /* Who is woken before the burial may see it through before the parent comes to the second point. */
+        assert_true(code == (test_on_windows() ? -9 : 0) || (i == 1 && code == 0));
     }
 }
 
