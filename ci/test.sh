@@ -74,7 +74,7 @@ stage_aarch64_qemu() {
     local methods=fork filter
     [ -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ] && methods='fork;spawn'
     [ "$methods" = fork ] && say "start method spawn is not tested: no binfmt_misc entry for arm64 programs"
-    local -x QEMU_LD_PREFIX=/usr/aarch64-linux-gnu
+    local -x QEMU_LD_PREFIX=/usr/aarch64-linux-gnu KIN_TEST_EMULATOR=1
     "$root/ci/deps.sh" aarch64 &&
         build aarch64-qemu --toolchain "$root/cmake/toolchains/aarch64-linux-gnu.cmake" \
             -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCMAKE_PREFIX_PATH="$root/build/deps/aarch64" \

@@ -39,7 +39,7 @@ static kin_err taken_over(const kin__object *o, kin_type kind, uint64_t from)
 kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64_t timeout_ms, bool stays)
 {
     uint64_t deadline = kin__deadline(timeout_ms), since = 0;
-    kin__spin spin = {.apart = 1};
+    kin__spin spin = {.apart = KIN__APART};
     bool spinning = timeout_ms != KIN_NOWAIT, slept = false;
     kin_err end = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; /* how it ends if the next look finds no free lock */
     for (;;) {

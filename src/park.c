@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define COST_MAX_NS 100000u
+#define FALLING_ASLEEP_NS 10000u
 #define SPIN_MIN_NS 1000u
 #define UNWATCHED_NS 50000000 /* the longest sleep of a process that cannot watch for deaths just now */
 
@@ -26,11 +27,12 @@ static kin__thread *my_place(uint64_t me)
     return &kin__my.session->threads[kin__owner_place(me)];
 }
 
-/* Learns what a wake-up costs here from the wakes that happen: a moving average over eight. */
-static void learn_wake_cost(const kin__thread *t)
+/* Learns what a wake-up costs here from the wakes that happen: a moving average over eight. A wake that came as the
+ * thread was only just going to sleep tells nothing. */
+static void learn_wake_cost(const kin__thread *t, uint64_t asleep_at)
 {
     uint64_t woken_at = kin__load64(&t->woken_at), now = kin__now_ns();
-    if (woken_at == 0 || now < woken_at)
+    if (asleep_at == 0 || woken_at < asleep_at + FALLING_ASLEEP_NS || now < woken_at)
         return;
     uint64_t cost = now - woken_at;
     if (cost > COST_MAX_NS)
@@ -67,8 +69,9 @@ static void spin_for_wake(const uint32_t *wake, uint32_t turn)
 }
 
 /* Until it is woken in this turn, or the deadline. */
-static kin_err sleep_until(kin__thread *t, uint32_t turn, uint64_t me, uint64_t deadline, bool watching)
+static kin_err sleep_until(kin__thread *t, uint32_t turn, uint64_t me, uint64_t deadline, bool watching, uint64_t *asleep_at)
 {
+    *asleep_at = kin__now_ns();
     while (kin__load32(&t->wake) == turn) {
         int64_t left = -1;
         if (deadline != KIN__NEVER) {
@@ -99,6 +102,7 @@ kin_err kin__park_on(const kin__wait *wait)
     KIN_CRASH_POINT("park.published");
     bool watching = kin__watch_keepers(); /* after it is visible: whoever makes a new server wakes all who sleep, so that they watch it */
     kin_err err = KIN_OK;
+    uint64_t asleep_at = 0;
     if (wait->must_sleep(wait->object)) {
         KIN_CRASH_POINT("park.sleeping");
         if (wait->holder != 0)
@@ -106,14 +110,14 @@ kin_err kin__park_on(const kin__wait *wait)
         if (err == KIN_OK && wait->spins)
             spin_for_wake(&t->wake, turn);
         if (err == KIN_OK)
-            err = sleep_until(t, turn, me, wait->deadline, watching);
+            err = sleep_until(t, turn, me, wait->deadline, watching, &asleep_at);
         KIN_CRASH_POINT("park.woken");
     }
     bool chosen = !kin__cas32(&t->wake, &turn, turn | 1); /* first: while this looks asleep, who releases must find the edge to drop it */
     kin__and64(sleeping, ~bit);
     kin__store64(&t->key, 0);
     if (err == KIN_OK && chosen)
-        learn_wake_cost(t);
+        learn_wake_cost(t, asleep_at);
     if (err != KIN_OK && chosen) {
         if (wait->directed)
             return KIN_OK;
@@ -271,14 +275,11 @@ void kin__wake_everybody(void)
 
 bool kin__spin_more(kin__spin *spin)
 {
+    static uint32_t cpus; /* written by any thread, always with about the same number */
     if (spin->turns == 0) {
-        static uint32_t cpus; /* written by any thread, always with the same number */
-        uint32_t n = kin__load32_relaxed(&cpus);
-        if (n == 0) {
-            n = (uint32_t)os_cpu_count();
-            kin__store32(&cpus, n);
-        }
-        if (n == 1)
+        if (kin__load32_relaxed(&cpus) == 0)
+            kin__store32(&cpus, (uint32_t)os_cpu_count());
+        if (kin__my.session->cpus == 1)
             return false;
         uint32_t budget = kin__load32_relaxed(&kin__my.session->wake_ns), most = kin__load32_relaxed(&kin__my.session->spin_ns);
         if (most == 0)
@@ -289,21 +290,23 @@ bool kin__spin_more(kin__spin *spin)
             budget = most;
         spin->until = kin__now_ns() + budget;
     }
+    bool only_one = kin__load32_relaxed(&cpus) == 1;
+    /* Who is wanted may be waiting for this very CPU: the more likely where this process has only one. */
     spin->turns++;
     if (spin->apart != 0) { /* each look takes the line away from those who use it */
         for (uint32_t i = 0; i < spin->apart; i++)
             kin__relax();
-        if (spin->apart < KIN__APART_MAX)
+        if (spin->apart < KIN__APART_MOST)
             spin->apart *= 2;
-        if (spin->turns % 32 == 0)
-            os_yield(); /* the holder may be waiting for this very CPU */
+        if (spin->turns % (only_one ? 2 : 32) == 0)
+            os_yield();
         return kin__now_ns() < spin->until;
     }
     if (spin->turns % 32 != 0) {
         kin__relax();
         return true;
     }
-    if (spin->turns % 256 == 0)
+    if (spin->turns % (only_one ? 32 : 256) == 0)
         os_yield();
     return kin__now_ns() < spin->until;
 }

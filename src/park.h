@@ -63,11 +63,10 @@ void kin__wake_everybody(void);
 typedef struct kin__spin {
     uint64_t until;
     uint32_t turns;
-    uint32_t apart; /* how many pauses lie between two looks, doubled with each: 1 at first for what many fight for; 0: as few as can be */
+    uint32_t apart; /* how many pauses lie between two looks, doubled each time; 0: as few as can be. For what many fight for */
 } kin__spin;
-#ifndef KIN__APART_MAX
-#define KIN__APART_MAX 64u
-#endif
+#define KIN__APART 16u /* to begin with */
+#define KIN__APART_MOST 256u
 bool kin__spin_more(kin__spin *spin);
 
 #endif

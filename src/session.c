@@ -81,6 +81,7 @@ kin_err kin__session_create(kin_start_method method)
     s->method = (uint32_t)method;
     s->wake_ns = 20000;
     s->spin_ns = spin_limit();
+    s->cpus = (uint32_t)os_cpu_count();
     s->servers = 1;
     s->processes_used = 1;
     s->root = kin__pid_of(0, 0);

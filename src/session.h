@@ -102,7 +102,8 @@ typedef struct kin__session {
     uint64_t sleeping[KIN__THREADS / 64]; /* a bit for each thread that may sleep */
     uint32_t spin_ns;      /* the longest spinning before a sleep */
     uint32_t fallen_count; /* how many there have been */
-    uint64_t pad[7];
+    uint32_t cpus;         /* that the root could use when it began: where this process may run says nothing of the others */
+    uint32_t pad[13];
     kin__fallen fallen[KIN__FALLEN];
     uint64_t words[KIN__PROCESSES];
     kin__process_info info[KIN__PROCESSES];

@@ -83,6 +83,11 @@ bool test_with_sanitizer(void)
 #endif
 }
 
+bool test_emulated(void)
+{
+    return getenv("KIN_TEST_EMULATOR") != NULL;
+}
+
 bool test_by_spawn(void)
 {
     return strcmp(kin_start_method_name(), "spawn") == 0;

@@ -48,6 +48,8 @@ bool test_on_windows(void);
 /* Whether what looks like Windows is Wine. */
 bool test_under_wine(void);
 bool test_with_sanitizer(void);
+/* Whether an emulator of another processor runs this (KIN_TEST_EMULATOR is set): it cannot start a program anew. */
+bool test_emulated(void);
 /* Whether children are started anew. */
 bool test_by_spawn(void);
 
