@@ -1,4 +1,5 @@
-/* A reader-writer lock: many readers or one writer. A writer that waits goes before readers that come later.
+/* A reader-writer lock: many readers or one writer. A writer that waits goes before readers that come later (but
+ * for one that comes in the very moment of a release).
  *
  * Death     who dies                          what the others see
  *           a reader                          nothing: it changed nothing
