@@ -72,6 +72,26 @@ bool crash_until_sleepers(const kin_lock *lock, int count)
     return crash_until(enough_sleep, &(sleepers){lock, count});
 }
 
+/* Each has had its last look at the lock: its edge is confirmed then, until the lock is released. */
+static bool enough_are_asleep(void *arg)
+{
+    const sleepers *wanted = arg;
+    const kin__session *s = kin__my.session;
+    uint32_t used = kin__load32(&s->threads_used);
+    int count = 0;
+    for (uint32_t i = 0; i < used && i < KIN__THREADS; i++) {
+        const kin__thread *t = &s->threads[i];
+        bool sleeps = (kin__load64(&s->sleeping[i / 64]) >> (i % 64) & 1) != 0 && kin__load64(&t->lock) == wanted->lock->kin__o.id;
+        count += sleeps && kin__load64(&t->edge) >> 32 == (kin__load32(&t->wake) | 1);
+    }
+    return count >= wanted->count;
+}
+
+bool crash_until_surely_asleep(const kin_lock *lock, int count)
+{
+    return crash_until(enough_are_asleep, &(sleepers){lock, count});
+}
+
 bool crash_until_sleeping(const kin_lock *lock)
 {
     return crash_until_sleepers(lock, 1);

@@ -14,6 +14,8 @@ bool crash_until_sleeping(const kin_lock *lock);
 /* How many threads sleep on it. */
 int crash_sleepers(const kin_lock *lock);
 bool crash_until_sleepers(const kin_lock *lock, int count);
+/* Until so many are past their last look at the lock, which has not been released since they came: they will sleep. */
+bool crash_until_surely_asleep(const kin_lock *lock, int count);
 /* How many threads of a process sleep, on whatever. */
 int crash_asleep(int64_t pid);
 /* Until so many of this process do. */

@@ -433,14 +433,14 @@ static void dies_waiting(const char *point, bool woken)
     kin_process *takers[WAITERS], *victim;
     check(kin_lock_acquire(&shared->lock, KIN_NOWAIT));
     start_takers(takers, 1);
-    assert_true(crash_until_sleepers(&shared->lock, 1));
+    assert_true(crash_until_surely_asleep(&shared->lock, 1));
     victim = test_start(die_on_the_way, KIN_ARGS(segment, point));
     if (woken)
-        assert_true(crash_until_sleepers(&shared->lock, 2));
+        assert_true(crash_until_surely_asleep(&shared->lock, 2));
     else
         assert_int_equal(crash_join(victim), -9);
     start_takers(takers + 1, 1);
-    assert_true(crash_until_sleepers(&shared->lock, woken ? 3 : 2));
+    assert_true(crash_until_surely_asleep(&shared->lock, woken ? 3 : 2));
     check(kin_lock_release(&shared->lock));
     if (woken)
         assert_int_equal(crash_join(victim), -9);
