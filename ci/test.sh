@@ -31,7 +31,9 @@ build() {
 run_tests() {
     local build=$root/build/$1
     shift
-    ctest --test-dir "$build" -j2 --output-on-failure --no-tests=error "$@"
+    # A test that fails is run once more, and the stage's line says so: machines that stand still for seconds, and Wine, make
+    # time-outs that mean nothing, but a test that fails twice means something.
+    ctest --test-dir "$build" -j2 --output-on-failure --no-tests=error --repeat until-pass:2 "$@"
 }
 
 stage_linux_gcc() {
@@ -108,18 +110,29 @@ stage_format() {
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
-# Counts results in a log of ctest or of tests/consumer/run.sh: prints "passed failed skipped".
+# Counts results in a log of ctest or of tests/consumer/run.sh: prints "passed failed skipped again", the last being those that passed
+# when they were run once more.
 count() {
     awk '
-        /^ *[0-9]+\/[0-9]+ +Test +#[0-9]+: / {
-            if (/\*\*\*(Skipped|Not Run \(Disabled\))/) skipped++
-            else if (/ Passed +[0-9.]+ sec/) passed++
-            else failed++
+        /^ *([0-9]+\/[0-9]+ +)?Test +#[0-9]+: / {
+            name = $0
+            sub(/.*Test +#[0-9]+: /, "", name)
+            sub(/ .*/, "", name)
+            before = result[name]
+            result[name] = /\*\*\*(Skipped|Not Run \(Disabled\))/ ? "skipped" : / Passed +[0-9.]+ sec/ ? "passed" : "failed"
+            if (before == "failed" && result[name] == "passed") again++
         }
         /^PASS / { passed++ }
         /^FAIL / { failed++ }
         /^SKIP / { skipped++ }
-        END { print passed + 0, failed + 0, skipped + 0 }' "$1"
+        END {
+            for (name in result) {
+                if (result[name] == "passed") passed++
+                else if (result[name] == "skipped") skipped++
+                else failed++
+            }
+            print passed + 0, failed + 0, skipped + 0, again + 0
+        }' "$1"
 }
 
 passed=0
@@ -142,6 +155,7 @@ run_stage() {
     local verdict=PASS note=
     [ $result -ne 0 ] || [ "${counts[1]}" -gt 0 ] && verdict=FAIL
     [ "${counts[2]}" -gt 0 ] && note=", ${counts[2]} skipped"
+    [ "${counts[3]}" -gt 0 ] && note+="; ${counts[3]} of the passed only when run once more"
     printf '%s  %-24s %4d s   %d passed, %d failed%s\n' $verdict "$stage" $((SECONDS - begin)) "${counts[0]}" "${counts[1]}" \
         "$note"
     if [ $verdict = FAIL ]; then

@@ -112,6 +112,8 @@ bool kin__watch_keepers(void)
     uint32_t servers = kin__load32(&s->servers), seen = kin__load32_relaxed(&servers_watched), failed = kin__load32(&failures);
     if (seen == servers || kin__my.server)
         return true;
+    kin__error_kept kept; /* this happens within calls that succeed */
+    kin__error_keep(&kept);
     bool any = false;
     uint32_t used = kin__load32(&s->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
@@ -126,6 +128,7 @@ bool kin__watch_keepers(void)
     /* Orphans there may be from before this process ever slept, whoever noticed the death of their keeper then. */
     if (watch_orphans() || any)
         kin__wake_everybody();
+    kin__error_back(&kept);
     return kin__load32(&failures) == failed && kin__cas32(&servers_watched, &seen, servers);
 }
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static OS_THREAD_LOCAL kin_err last_code;
-static OS_THREAD_LOCAL char last_text[4096];
+static OS_THREAD_LOCAL char last_text[sizeof((kin__error_kept *)0)->text];
 
 kin_err kin__fail(kin_err error, const char *format, ...)
 {
@@ -44,6 +44,18 @@ kin_err kin__fail_in(kin_err error, const char *format, ...)
 kin_err kin__fail_text(kin_err error, const char *text)
 {
     return kin__fail(error, "%s", text);
+}
+
+void kin__error_keep(kin__error_kept *kept)
+{
+    kept->code = last_code;
+    memcpy(kept->text, last_text, sizeof kept->text);
+}
+
+void kin__error_back(const kin__error_kept *kept)
+{
+    last_code = kept->code;
+    memcpy(last_text, kept->text, sizeof kept->text);
 }
 
 const char *kin_last_error(void)

@@ -12,6 +12,14 @@ kin_err kin__fail(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
  * `error` back. */
 kin_err kin__fail_in(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
 
+/* The last failure put aside, and back: around work of kin's own whose failures are nobody's business. */
+typedef struct kin__error_kept {
+    kin_err code;
+    char text[4096];
+} kin__error_kept;
+void kin__error_keep(kin__error_kept *kept);
+void kin__error_back(const kin__error_kept *kept);
+
 /* Remembers a sentence that came from another process. */
 kin_err kin__fail_text(kin_err error, const char *text);
 
