@@ -21,7 +21,11 @@
 #include "kin/condition.h" /* waiting for a change under a lock      */
 #include "kin/barrier.h" /* waiting for each other                   */
 #include "kin/filelock.h" /* between unrelated programs, by path     */
+#include "kin/queue.h"   /* messages between any number of processes */
+#include "kin/connection.h" /* two ends, messages both ways          */
+#include "kin/listener.h" /* connections between programs, and Python's */
 #include "kin/process.h" /* start, join, kill                        */
+#include "kin/wait.h"    /* for any of many things                   */
 #include "kin/pool.h"    /* map over all cores                       */
 
 #endif

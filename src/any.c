@@ -5,6 +5,7 @@
 #include "any.h"
 
 #include "error.h"
+#include "message.h"
 #include "object.h"
 #include "segment.h"
 
@@ -31,6 +32,8 @@ kin_any kin__any_event(const kin_event *v) { return ITEM(KIN_TYPE_EVENT, .as.p =
 kin_any kin__any_condition(const kin_condition *v) { return ITEM(KIN_TYPE_CONDITION, .as.p = v); }
 kin_any kin__any_barrier(const kin_barrier *v) { return ITEM(KIN_TYPE_BARRIER, .as.p = v); }
 kin_any kin__any_rwlock(const kin_rwlock *v) { return ITEM(KIN_TYPE_RWLOCK, .as.p = v); }
+kin_any kin__any_queue(const kin_queue *v) { return ITEM(KIN_TYPE_QUEUE, .as.p = v); }
+kin_any kin__any_connection(const kin_connection *v) { return ITEM(KIN_TYPE_CONNECTION, .as.p = v); }
 kin_any kin__any_same(kin_any v) { return v; }
 kin_any kin_bytes(const void *data, size_t size) { return ITEM(KIN_TYPE_BYTES, .as.p = data, .size = size); }
 kin_any kin_fd(int fd) { return ITEM(KIN_TYPE_FD, .as.i = fd); }
@@ -70,13 +73,15 @@ kin_out kin__out_event(kin_event **p) { return PLACE(KIN_TYPE_EVENT, p, sizeof *
 kin_out kin__out_condition(kin_condition **p) { return PLACE(KIN_TYPE_CONDITION, p, sizeof *p); }
 kin_out kin__out_barrier(kin_barrier **p) { return PLACE(KIN_TYPE_BARRIER, p, sizeof *p); }
 kin_out kin__out_rwlock(kin_rwlock **p) { return PLACE(KIN_TYPE_RWLOCK, p, sizeof *p); }
+kin_out kin__out_queue(kin_queue **p) { return PLACE(KIN_TYPE_QUEUE, p, sizeof *p); }
+kin_out kin__out_connection(kin_connection **p) { return PLACE(KIN_TYPE_CONNECTION, p, sizeof *p); }
 kin_out kin__out_same(kin_out out) { return out; }
 
 const char *kin__type_name(kin_type type)
 {
     static const char *const names[] = {"nothing", "bool", "signed integer", "unsigned integer", "double", "string", "bytes", "struct",
                                         "list", "FILE", "fd", "handle", "kin_segment", "kin_value", "kin_array", "kin_lock",
-                                        "kin_rlock", "kin_semaphore", "kin_event", "kin_condition", "kin_barrier", "kin_rwlock"};
+                                        "kin_rlock", "kin_semaphore", "kin_event", "kin_condition", "kin_barrier", "kin_rwlock", "kin_queue", "kin_connection"};
     return (size_t)type < sizeof names / sizeof names[0] ? names[type] : "unknown type";
 }
 
@@ -152,6 +157,24 @@ static kin_err add_object(kin__parcel *parcel, const kin_any *value, kin__item_h
     return add_handle(parcel, handle, false, &head->extra);
 }
 
+/* A queue or an end of a pipe: a row of handles. They are duplicated, since its close may come before the parcel has gone. */
+static kin_err add_message_object(kin__parcel *parcel, const kin_any *value, kin__item_head *head)
+{
+    os_handle handles[KIN__EXPORT_HANDLES];
+    size_t count = 0;
+    uint32_t index;
+    kin_err err = value->type == KIN_TYPE_QUEUE ? kin__queue_export(value->as.p, handles, &count)
+                                                : kin__connection_export(value->as.p, handles, &count, &head->offset);
+    head->number = count;
+    for (size_t i = 0; i < count; i++) {
+        if (err == KIN_OK)
+            err = add_handle(parcel, handles[i], true, i == 0 ? &head->extra : &index);
+        else
+            os_handle_close(handles[i]);
+    }
+    return err;
+}
+
 static kin_err add_system_handle(kin__parcel *parcel, const kin_any *value, kin__item_head *head)
 {
     os_handle handle;
@@ -224,6 +247,10 @@ static kin_err add_item(kin__parcel *parcel, const kin_any *value, int depth)
     case KIN_TYPE_BARRIER:
     case KIN_TYPE_RWLOCK:
         err = add_object(parcel, value, &head);
+        break;
+    case KIN_TYPE_QUEUE:
+    case KIN_TYPE_CONNECTION:
+        err = add_message_object(parcel, value, &head);
         break;
     default:
         return kin__fail(KIN_EINVAL, "%d is no type of value", (int)value->type);

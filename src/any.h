@@ -39,6 +39,8 @@ void kin__parcel_free(kin__parcel *parcel);
 /* Makes a kin_args of what kin__parcel_add_pack wrote. `bytes` (aligned to 8) must outlive it; handles are taken
  * over, all of them, also on failure: each is closed when it is not taken out. KIN_EPROTO: the bytes are damaged. */
 kin_err kin__args_decode(const void *bytes, size_t size, os_handle *handles, size_t handle_count, kin_args **args);
+/* The same for a message: bytes and handles are both of malloc, and belong to the kin_args; freed on failure. */
+kin_err kin__args_of_message(void *bytes, size_t size, os_handle *handles, size_t handle_count, kin_args **args);
 void kin__args_free(kin_args *args);
 
 #endif

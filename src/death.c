@@ -271,6 +271,7 @@ static void bury(uint32_t place, uint64_t dying)
     kin__wake_heirs(id);
     kin__threads_sweep(id);
     settle_children(id);
+    kin__add32(&s->epoch, 1);
     KIN_CRASH_POINT("death.swept");
     if (kin__cas64(&s->words[place], &dying, kin__word(generation, KIN__DEAD, kin__word_low(dying)))) {
         kin__pid parent = kin__load64(&s->info[place].parent);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 static OS_THREAD_LOCAL kin_err last_code;
@@ -95,8 +96,17 @@ const char *kin_strerror(kin_err error)
         [KIN_EEXIST] = "KIN_EEXIST: the name is taken",
         [KIN_ECANCELLED] = "KIN_ECANCELLED: ended before it ran",
         [KIN_EBROKEN] = "KIN_EBROKEN: the barrier is broken",
+        [KIN_EMSGSIZE] = "KIN_EMSGSIZE: the message is too large",
+        [KIN_EFULL] = "KIN_EFULL: no room in the queue",
+        [KIN_EEMPTY] = "KIN_EEMPTY: no message in the queue",
+        [KIN_EAUTH] = "KIN_EAUTH: the other side does not know the key",
     };
     if (error < 0 || (size_t)error >= sizeof names / sizeof names[0])
         return "unknown error";
     return names[error];
+}
+
+void kin_free(void *memory)
+{
+    free(memory);
 }

@@ -1,4 +1,4 @@
-/* Handles: the private structs behind kin_process and kin_pool. One that is freed is kept for a while with its mark
+/* Handles: the private structs behind kin_process, kin_pool, kin_queue and others. One that is freed is kept for a while with its mark
  * removed, so that a use after close is an error instead of a crash. */
 #ifndef KIN_SRC_HANDLE_H
 #define KIN_SRC_HANDLE_H
@@ -12,6 +12,9 @@ typedef struct kin__mark {
 
 #define KIN__MARK_PROCESS 0x6b696e70u
 #define KIN__MARK_POOL 0x6b696e6fu
+#define KIN__MARK_QUEUE 0x6b696e71u
+#define KIN__MARK_CONNECTION 0x6b696e63u
+#define KIN__MARK_LISTENER 0x6b696e6cu
 
 /* Zeroed memory of `size` bytes beginning with the mark; NULL and KIN_ENOMEM if there is none. */
 void *kin__handle_new(uint32_t mark, size_t size);

@@ -108,6 +108,34 @@ kin_err os_channel_send(os_handle sender, int64_t peer, const void *bytes, size_
 kin_err os_channel_receive(os_handle receiver, void *bytes, size_t space, size_t *size, os_handle *handles, size_t handle_space,
                            size_t *count, int64_t timeout_ms);
 
+/* ---- pair.c: two ends that know of each other, and handles beside messages ------------------------------------------ */
+
+/* Two connected ends. An end lives as long as any process has a handle of it, and while one is on its way to a process. A
+ * socket pair; on Windows the two ends of a pipe. */
+kin_err os_pair_create(os_handle *a, os_handle *b);
+/* Whether all handles of the other end are gone: closed, or with the processes that had them. True from before the end of
+ * the last such process is reported by os_process_watch or its fork server. Does not wait. */
+bool os_pair_broken(os_handle mine);
+
+/* A bag keeps handles for messages that lie in shared memory, so that they outlive whoever put them in. Several processes
+ * have it; those who put are one at a time, and so are those who look and drop. Entries are in the order in which they were
+ * put; each has a tag that no other has, and some words that the caller keeps with the message.
+ *
+ * On POSIX a bag is a socket pair, the handles being in flight in it: put writes to `in`, look and drop read from `out`.
+ * On Windows the handles are duplicated into the root process, the words say which they are there; a bag has no handles
+ * of its own (OS_BAG_HANDLES is 0, `in` and `out` are OS_NO_HANDLE), and what nobody drops is there until the root ends. */
+#define OS_BAG_HANDLES (OS_WINDOWS ? 0 : 2)
+#define OS_BAG_MOST 64 /* handles in one entry */
+/* Puts duplicates of `handles` (borrowed). KIN_EAGAIN: the bag is full; nothing was put. KIN_ELOST: the root has ended
+ * (Windows). */
+kin_err os_bag_put(os_handle in, uint64_t tag, const os_handle *handles, size_t count, uint64_t *words);
+/* Duplicates of what entry `tag` holds, for this process. The entry stays. KIN_ELOST: there is no such entry. */
+kin_err os_bag_look(os_handle out, uint64_t tag, const uint64_t *words, size_t count, os_handle *handles);
+/* Drops entry `tag`, with all that were put before it and are still there; if there is none such, nothing. */
+void os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count);
+/* The tag of the oldest entry; 0 if there is none (or the system has no order of them: then they cannot be left over). */
+uint64_t os_bag_oldest(os_handle out);
+
 /* ---- start.c: how a process comes into being ---------------------------------------------------------------------- */
 
 typedef enum os_role {
@@ -233,6 +261,14 @@ void os_park_wake(uint32_t *word, uint32_t slot, uint32_t generation);
 
 /* The place is given up by its thread, which calls this last. */
 void os_park_leave(uint32_t slot, uint32_t generation);
+
+/* An order between processes that costs only the side that goes to sleep: after os_order_begin has answered KIN_OK in a
+ * process, os_order_all, called in any process, has the effect of a full fence in every running thread of it. So who writes
+ * and then looks whether anybody sleeps needs none of its own, if who says that it sleeps and looks again calls
+ * os_order_all in between. KIN_ENOTSUP where the system has no such thing between processes (Windows; old kernels): then
+ * both need a fence. (membarrier) */
+kin_err os_order_begin(void);
+void os_order_all(void);
 
 /* ---- system.c -------------------------------------------------------------------------------------------------------- */
 

@@ -273,6 +273,27 @@ void kin__wake_everybody(void)
     kin__each_sleeper(wake_any, &now);
 }
 
+/* Each process that changes such objects must have begun before anybody relies on it; what the root could, all can. */
+kin_err kin__order_begin(void)
+{
+    static uint64_t begun; /* in which process: a copy begins anew */
+    kin_err err = kin__check_init();
+    if (err != KIN_OK || kin__my.session->ordered == 0 || kin__load64(&begun) == kin__my.id + 1)
+        return err;
+    err = os_order_begin();
+    if (err == KIN_OK)
+        kin__store64(&begun, kin__my.id + 1);
+    return err;
+}
+
+void kin__order_all(void)
+{
+    if (kin__my.session->ordered != 0)
+        os_order_all();
+    else
+        kin__fence();
+}
+
 bool kin__spin_more(kin__spin *spin)
 {
     static uint32_t cpus; /* written by any thread, always with about the same number */

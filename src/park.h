@@ -58,6 +58,11 @@ void kin__each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg),
 /* Wakes all who sleep on anything: after a death. */
 void kin__wake_everybody(void);
 
+/* For objects whose fast paths do without a fence (os.h: os_order_all). Who changes something and then looks whether somebody
+ * sleeps does that with kin__order between the two; who has said that it sleeps calls kin__order_all, then looks once more. */
+kin_err kin__order_begin(void); /* before this process uses either */
+void kin__order_all(void);
+
 /* Spinning before parking: for about as long as a wake-up costs on this machine, and not at all with one CPU.
  *     for (kin__spin spin = {0}; kin__spin_more(&spin);) if (free) … */
 typedef struct kin__spin {

@@ -82,6 +82,10 @@ kin_err kin__session_create(kin_start_method method)
     s->wake_ns = 20000;
     s->spin_ns = spin_limit();
     s->cpus = (uint32_t)os_cpu_count();
+    kin__error_kept kept; /* that a kernel cannot do it is nobody's failure */
+    kin__error_keep(&kept);
+    s->ordered = os_order_begin() == KIN_OK;
+    kin__error_back(&kept);
     s->servers = 1;
     s->processes_used = 1;
     s->root = kin__pid_of(0, 0);

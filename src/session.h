@@ -50,10 +50,12 @@ typedef struct kin__process_info {
     uint32_t pid;        /* for messages, once it is dead                                                                */
     uint32_t started;    /* it has reached its target. By itself                                                         */
     uint32_t parent_pid; /* of its parent, alive or not                                                                  */
+    uint32_t stop;       /* it was asked to stop: 1; and it has accepted that: 2 */
+    uint32_t pad;
     char name[KIN__NAME_SIZE];
     char why[KIN__WHY_SIZE];
 } kin__process_info;
-_Static_assert(sizeof(kin__process_info) == 64 + KIN__NAME_SIZE + KIN__WHY_SIZE, "layout in shared memory");
+_Static_assert(sizeof(kin__process_info) == 72 + KIN__NAME_SIZE + KIN__WHY_SIZE, "layout in shared memory");
 
 enum { KIN__IS_DAEMON = 1, KIN__IS_SERVER = 2, KIN__IS_ROOT = 4 };
 
@@ -103,7 +105,9 @@ typedef struct kin__session {
     uint32_t spin_ns;      /* the longest spinning before a sleep */
     uint32_t fallen_count; /* how many there have been */
     uint32_t cpus;         /* that the root could use when it began: where this process may run says nothing of the others */
-    uint32_t pad[13];
+    uint32_t ordered;      /* os_order_all works between processes here */
+    uint32_t epoch;        /* counts what may make somebody's partner go: ends of processes, closed connections */
+    uint32_t pad[11];
     kin__fallen fallen[KIN__FALLEN];
     uint64_t words[KIN__PROCESSES];
     kin__process_info info[KIN__PROCESSES];

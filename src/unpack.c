@@ -4,6 +4,7 @@
 #include "any.h"
 
 #include "error.h"
+#include "message.h"
 #include "object.h"
 #include "segment.h"
 
@@ -23,6 +24,7 @@ struct kin_args {
     os_handle *handles; /* shared with the lists inside; the outermost frees them */
     size_t handle_count;
     bool inner;
+    void *bytes; /* of a message: freed with it */
     arg items[];
 };
 
@@ -88,6 +90,12 @@ static kin_err decode_item(reader *r, const kin_args *args, int depth, arg *item
     case KIN_TYPE_BARRIER:
     case KIN_TYPE_RWLOCK:
         return item->head.extra < args->handle_count ? KIN_OK : damaged();
+    case KIN_TYPE_QUEUE:
+    case KIN_TYPE_CONNECTION: /* a row of handles */
+        return size >= 1 && size <= KIN__EXPORT_HANDLES && item->head.extra < args->handle_count &&
+                       size <= args->handle_count - item->head.extra
+                   ? KIN_OK
+                   : damaged();
     default:
         return damaged();
     }
@@ -142,7 +150,28 @@ void kin__args_free(kin_args *args)
         return;
     for (size_t i = 0; i < args->handle_count; i++)
         os_handle_close(args->handles[i]);
+    void *bytes = args->bytes, *handles = bytes != NULL ? args->handles : NULL;
     free_items(args);
+    free(bytes);
+    free(handles);
+}
+
+kin_err kin__args_of_message(void *bytes, size_t size, os_handle *handles, size_t handle_count, kin_args **args)
+{
+    kin_err err = kin__args_decode(bytes, size, handles, handle_count, args);
+    if (err == KIN_OK) {
+        (*args)->bytes = bytes;
+    } else {
+        free(bytes);
+        free(handles);
+    }
+    return err;
+}
+
+void kin_args_free(kin_args *args)
+{
+    if (args != NULL && args->bytes != NULL)
+        kin__args_free(args);
 }
 
 size_t kin_args_count(const kin_args *args)
@@ -258,6 +287,27 @@ static kin_err put_object(kin_args *args, arg *item, const kin_out *out)
     return KIN_OK;
 }
 
+/* A queue or an end of a pipe. */
+static kin_err put_message_object(kin_args *args, arg *item, const kin_out *out)
+{
+    os_handle *handles = &args->handles[item->head.extra];
+    size_t count = (size_t)item->head.number;
+    kin_queue *queue = NULL;
+    kin_connection *connection = NULL;
+    kin_err err = out->type == KIN_TYPE_QUEUE ? kin__queue_import(&queue, handles, count)
+                                              : kin__connection_import(&connection, handles, count, item->head.offset);
+    if (err != KIN_OK)
+        return err;
+    for (size_t i = 0; i < count; i++)
+        handles[i] = OS_NO_HANDLE;
+    item->taken = true;
+    if (out->type == KIN_TYPE_QUEUE)
+        memcpy(out->place, &queue, sizeof queue);
+    else
+        memcpy(out->place, &connection, sizeof connection);
+    return KIN_OK;
+}
+
 static kin_err put_handle(kin_args *args, arg *item, const kin_out *out)
 {
     os_handle *handle = &args->handles[item->head.extra];
@@ -305,6 +355,9 @@ static kin_err put(kin_args *args, size_t index, const kin_out *out)
     case KIN_TYPE_FD:
     case KIN_TYPE_HANDLE:
         return put_handle(args, item, out);
+    case KIN_TYPE_QUEUE:
+    case KIN_TYPE_CONNECTION:
+        return put_message_object(args, item, out);
     default:
         return put_object(args, item, out);
     }
@@ -314,7 +367,13 @@ static kin_err put(kin_args *args, size_t index, const kin_out *out)
 static void take_back(const kin_out *out)
 {
     void *object = NULL;
-    if (out->type >= KIN_TYPE_SEGMENT) {
+    if (out->type == KIN_TYPE_QUEUE) {
+        kin_queue_close(*(kin_queue **)out->place);
+        *(kin_queue **)out->place = NULL;
+    } else if (out->type == KIN_TYPE_CONNECTION) {
+        kin_connection_close(*(kin_connection **)out->place);
+        *(kin_connection **)out->place = NULL;
+    } else if (out->type >= KIN_TYPE_SEGMENT) {
         memcpy(&object, out->place, sizeof object);
         kin__segment_release(object);
         memset(out->place, 0, sizeof object);

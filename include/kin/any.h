@@ -27,6 +27,8 @@ typedef struct kin_event kin_event;
 typedef struct kin_condition kin_condition;
 typedef struct kin_barrier kin_barrier;
 typedef struct kin_rwlock kin_rwlock;
+typedef struct kin_queue kin_queue;
+typedef struct kin_connection kin_connection;
 
 /* The numbers are part of the form in which values travel. */
 typedef enum kin_type {
@@ -51,7 +53,9 @@ typedef enum kin_type {
     KIN_TYPE_EVENT = 18,
     KIN_TYPE_CONDITION = 19,
     KIN_TYPE_BARRIER = 20,
-    KIN_TYPE_RWLOCK = 21
+    KIN_TYPE_RWLOCK = 21,
+    KIN_TYPE_QUEUE = 22,
+    KIN_TYPE_CONNECTION = 23 /* an end of a kin_pipe */
 } kin_type;
 
 /* One value on its way out. Made by KIN_ARGS and the functions below; borrows what it points to. */
@@ -73,7 +77,8 @@ typedef struct kin_pack {
     size_t count;
 } kin_pack;
 
-/* What a process got: the values it was passed. Belongs to kin, lives as long as the target runs. */
+/* What was received: the values that were passed. A target's belong to kin and live as long as it runs; those of a
+ * message are yours: kin_args_free. */
 typedef struct kin_args kin_args;
 
 /* Bytes that belong to a kin_args. */
@@ -99,6 +104,10 @@ KIN_API kin_any kin_fd(int fd);
 KIN_API kin_any kin_handle(intptr_t handle);
 /* Values within a value: kin_list(KIN_ARGS(1, 2, 3)); unpacks into a kin_args *. Lists nest to a depth of 16. */
 KIN_API kin_any kin_list(kin_pack pack);
+
+/* Frees values that came in a message, with what was not taken out of them. NULL does nothing. Not for a target's, nor for
+ * lists in others: those belong to the whole. */
+KIN_API void kin_args_free(kin_args *args);
 
 /* How many values there are. 0 for NULL. */
 KIN_API size_t kin_args_count(const kin_args *args);
@@ -150,6 +159,8 @@ KIN_API kin_any kin__any_event(const kin_event *v);
 KIN_API kin_any kin__any_condition(const kin_condition *v);
 KIN_API kin_any kin__any_barrier(const kin_barrier *v);
 KIN_API kin_any kin__any_rwlock(const kin_rwlock *v);
+KIN_API kin_any kin__any_queue(const kin_queue *v);
+KIN_API kin_any kin__any_connection(const kin_connection *v);
 KIN_API kin_any kin__any_same(kin_any v);
 
 KIN_API kin_out kin__out_bool(bool *p);
@@ -181,6 +192,8 @@ KIN_API kin_out kin__out_event(kin_event **p);
 KIN_API kin_out kin__out_condition(kin_condition **p);
 KIN_API kin_out kin__out_barrier(kin_barrier **p);
 KIN_API kin_out kin__out_rwlock(kin_rwlock **p);
+KIN_API kin_out kin__out_queue(kin_queue **p);
+KIN_API kin_out kin__out_connection(kin_connection **p);
 KIN_API kin_out kin__out_same(kin_out out);
 
 typedef struct kin__outs {
@@ -232,6 +245,10 @@ KIN_END
         const kin_barrier *: kin__any_barrier,                                                                         \
         kin_rwlock *: kin__any_rwlock,                                                                                 \
         const kin_rwlock *: kin__any_rwlock,                                                                           \
+        kin_queue *: kin__any_queue,                                                                                   \
+        const kin_queue *: kin__any_queue,                                                                             \
+        kin_connection *: kin__any_connection,                                                                         \
+        const kin_connection *: kin__any_connection,                                                                   \
         kin_any: kin__any_same)(x)
 
 #define KIN_OUT(x)                                                                                                     \
@@ -264,6 +281,8 @@ KIN_END
         kin_condition **: kin__out_condition,                                                                          \
         kin_barrier **: kin__out_barrier,                                                                              \
         kin_rwlock **: kin__out_rwlock,                                                                                \
+        kin_queue **: kin__out_queue,                                                                                  \
+        kin_connection **: kin__out_connection,                                                                        \
         kin_out: kin__out_same)(x)
 
 /* Up to 32 values; none is fine. For more use a kin_pack of your own, or lists. */
@@ -381,6 +400,10 @@ inline kin_any kin__any(kin_barrier *v) { return kin__any_barrier(v); }
 inline kin_any kin__any(const kin_barrier *v) { return kin__any_barrier(v); }
 inline kin_any kin__any(kin_rwlock *v) { return kin__any_rwlock(v); }
 inline kin_any kin__any(const kin_rwlock *v) { return kin__any_rwlock(v); }
+inline kin_any kin__any(kin_queue *v) { return kin__any_queue(v); }
+inline kin_any kin__any(const kin_queue *v) { return kin__any_queue(v); }
+inline kin_any kin__any(kin_connection *v) { return kin__any_connection(v); }
+inline kin_any kin__any(const kin_connection *v) { return kin__any_connection(v); }
 inline kin_any kin__any(kin_any v) { return v; }
 template <typename T> kin_any kin__any(T *) = delete; /* a raw pointer cannot cross */
 
@@ -412,6 +435,8 @@ inline kin_out kin__out(kin_event **p) { return kin__out_event(p); }
 inline kin_out kin__out(kin_condition **p) { return kin__out_condition(p); }
 inline kin_out kin__out(kin_barrier **p) { return kin__out_barrier(p); }
 inline kin_out kin__out(kin_rwlock **p) { return kin__out_rwlock(p); }
+inline kin_out kin__out(kin_queue **p) { return kin__out_queue(p); }
+inline kin_out kin__out(kin_connection **p) { return kin__out_connection(p); }
 inline kin_out kin__out(kin_out out) { return out; }
 
 /* Holds the values until the end of the full expression, as a compound literal does in C. */

@@ -62,7 +62,11 @@ enum {
     KIN_EPIPE = 20,       /* the other end is gone                                                     */
     KIN_EEXIST = 21,      /* the name is taken                                                         */
     KIN_ECANCELLED = 22,  /* ended before it ran                                                       */
-    KIN_EBROKEN = 23      /* the barrier is broken                                                     */
+    KIN_EBROKEN = 23,     /* the barrier is broken                                                     */
+    KIN_EMSGSIZE = 24,    /* a message is too large: for the buffer (it stays), or for what is allowed   */
+    KIN_EFULL = 25,       /* no room in the queue now                                                  */
+    KIN_EEMPTY = 26,      /* no message in the queue now                                               */
+    KIN_EAUTH = 27        /* the other side does not know the key                                      */
 };
 
 /* The name of an error and what it means, as in "KIN_ENOMEM: no memory". Never NULL; static. */
@@ -78,6 +82,9 @@ KIN_API kin_err kin_last_code(void);
 /* Time-outs are in milliseconds of the monotonic clock: setting the wall clock changes nothing. */
 #define KIN_FOREVER ((int64_t)-1)
 #define KIN_NOWAIT ((int64_t)0)
+
+/* Frees memory that a function of kin gave ("..._new"). NULL does nothing. */
+KIN_API void kin_free(void *memory);
 
 /* The version of the library that is linked, as "0.1.0"; KIN_VERSION_* is that of the headers. */
 KIN_API const char *kin_version(void);

@@ -58,6 +58,15 @@ KIN_API const char *kin_process_name(const kin_process *process);
 KIN_API kin_err kin_process_terminate(kin_process *process);
 KIN_API kin_err kin_process_kill(kin_process *process);
 
+/* Asks it to stop: kin_stop_requested() is true there from now on, and calls of it that sleep, or would, give
+ * KIN_EINTERRUPTED: those on queues, connections, listeners, events and semaphores, kin_wait and join. Taking locks, and what a
+ * condition or a barrier waits for, go on, so that it can leave everything in order. Nothing happens if it has ended. */
+KIN_API kin_err kin_process_interrupt(kin_process *process);
+/* Whether this process was asked to stop; and the same, from when on its calls sleep again as if it had not been: to say
+ * farewell over a queue, for example. Both false if it was not. */
+KIN_API bool kin_stop_requested(void);
+KIN_API bool kin_stop_accept(void);
+
 /* Gives the handle back; the process itself goes on. NULL does nothing. */
 KIN_API void kin_process_close(kin_process *process);
 

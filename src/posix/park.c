@@ -3,6 +3,7 @@
 #include "posix.h"
 
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,4 +33,28 @@ void os_park_leave(uint32_t slot, uint32_t generation)
 {
     (void)slot;
     (void)generation;
+}
+
+/* ThreadSanitizer does not know what membarrier orders. */
+#if defined(__SANITIZE_THREAD__)
+#define ORDER_IS_SEEN 0
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ORDER_IS_SEEN 0
+#endif
+#endif
+#if !defined(ORDER_IS_SEEN)
+#define ORDER_IS_SEEN 1
+#endif
+
+kin_err os_order_begin(void)
+{
+    if (!ORDER_IS_SEEN || TRY("membarrier", -1, ENOSYS, (int)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0)) != 0)
+        return kin__fail(KIN_ENOTSUP, "the kernel orders no memory between processes (membarrier)");
+    return KIN_OK;
+}
+
+void os_order_all(void)
+{
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0);
 }

@@ -163,3 +163,14 @@ void os_park_leave(uint32_t slot, uint32_t generation)
     (void)generation;
     drop_own_event();
 }
+
+/* FlushProcessWriteBuffers does it within one process only. */
+kin_err os_order_begin(void)
+{
+    return kin__fail(KIN_ENOTSUP, "Windows orders no memory between processes");
+}
+
+void os_order_all(void)
+{
+    MemoryBarrier();
+}
