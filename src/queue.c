@@ -582,6 +582,10 @@ static bool not_dealt_with(void *object)
     for (uint32_t i = 0; i < q->lanes; i++)
         (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
     kin__order_all();
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__flow_unswept(&q->flows[i]))
+            return false;
+    }
     return !all_dealt_with(q);
 }
 
@@ -594,6 +598,10 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
         return kin_last_code();
     uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
     for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; !all_dealt_with(q);) {
+        for (uint32_t i = 0; i < q->lanes; i++) /* nobody else may come by */
+            kin__flow_sweep(&q->flows[i]);
+        if (all_dealt_with(q))
+            break;
         if (err == KIN_ETIMEDOUT)
             kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
         if (err != KIN_OK)
@@ -649,6 +657,10 @@ const char *kin_queue_name(const kin_queue *q)
     (void)not_a_queue(q);
     return "";
 }
+
+#if defined(KIN_TEST_HOOKS)
+kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]; }
+#endif
 
 /* ---- for kin_wait ---- */
 

@@ -82,8 +82,10 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64_relaxed(&r->head);
-    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found))
+    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found)) {
+        advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
+    }
     advance(f);
     for (;;) {
         head = kin__load64_relaxed(&r->head);
@@ -206,12 +208,16 @@ static void tell_consumers(kin__flow *f)
     kin__ring_look_after_put(f, 1);
 }
 
-/* What was done may have been what the head stood at. */
-static void make_room(kin__flow *f)
+/* What was done may have been what the head stood at; what was cancelled may lie where no consumer has looked yet. */
+static void make_room(kin__flow *f, bool cancelled)
 {
+    kin__found found;
     if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER) != KIN_OK)
         return;
-    advance(f);
+    if (cancelled)
+        (void)kin__region_find(f, &found);
+    else
+        advance(f);
     kin__ring_unlock(f, false);
     kin__ring_look_after_get(f);
 }
@@ -227,7 +233,7 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)
     KIN_CRASH_POINT("region.committed");
     forget(m);
     if (cancel)
-        make_room(f);
+        make_room(f, true);
     else
         tell_consumers(f);
     return KIN_OK;
@@ -314,6 +320,6 @@ kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
     if (give_back)
         tell_consumers(f);
     else
-        make_room(f);
+        make_room(f, false);
     return KIN_OK;
 }

@@ -129,6 +129,26 @@ static bool still_locked(void *object)
     return kin__load64(w->word) == w->owner && kin__owner_alive(w->owner);
 }
 
+static bool inherit(kin__ring *r, bool putter, uint64_t dead, uint64_t me)
+{
+    if (!kin__cas64(putter ? &r->putter : &r->getter, &dead, me))
+        return false;
+    KIN_CRASH_POINT("ring.taken.over");
+    if (!putter)
+        kin__store32(&r->returned, 1); /* the dead may have been looking */
+    KIN_CRASH_POINT("ring.inherited");
+    return true;
+}
+
+/* Takes the lock if that needs no waiting. */
+static bool take_at_once(kin__flow *f, bool putter)
+{
+    uint64_t *word = putter ? &f->ring->putter : &f->ring->getter, owner = kin__load64(word);
+    if (owner != 0)
+        return !kin__owner_alive(owner) && inherit(f->ring, putter, owner, kin__me);
+    return kin__cas64(word, &owner, kin__me);
+}
+
 static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
 {
     kin__ring *r = f->ring;
@@ -146,12 +166,9 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
             continue;
         }
         if (!kin__owner_alive(w.owner)) {
-            if (!kin__cas64(w.word, &w.owner, me))
-                continue;
-            if (!putter)
-                kin__store32(&r->returned, 1); /* the dead may have been looking */
-            KIN_CRASH_POINT("ring.inherited");
-            return KIN_OK;
+            if (inherit(r, putter, w.owner, me))
+                return KIN_OK;
+            continue;
         }
         if (end != KIN_OK) {
             char who[192];
@@ -332,23 +349,26 @@ static bool no_room(void *object)
     (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
-    if (look_over(w->f, true))
+    if (look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
     return w->other ? head == w->head : !has_room(r, tail, head, w->units, &need);
 }
 
-/* Only records that nobody will finish may be in the way. */
-static void sweep(kin__flow *f, uint64_t me)
+bool kin__flow_unswept(const kin__flow *f)
 {
-    uint64_t free_word = 0;
+    uint64_t owner = kin__load64(&f->ring->getter); /* a living one looks itself, and for us when it lets go */
+    return kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && (owner == 0 || !kin__owner_alive(owner));
+}
+
+void kin__flow_sweep(kin__flow *f)
+{
+    kin__ring *r = f->ring;
     kin__found found;
-    if (kin__ring_in_step(f->ring, kin__load64(&f->ring->head)) && kin__load32(&f->ring->returned) == 0)
+    if ((kin__ring_in_step(r, kin__load64(&r->head)) && kin__load32(&r->returned) == 0 && !kin__flow_unswept(f)) || !take_at_once(f, false))
         return;
-    if (kin__cas64(&f->ring->getter, &free_word, me)) {
-        (void)kin__region_find(f, &found);
-        kin__ring_unlock(f, false);
-        kin__ring_look_after_get(f);
-    }
+    (void)kin__region_find(f, &found);
+    kin__ring_unlock(f, false);
+    kin__ring_look_after_get(f);
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)
@@ -376,7 +396,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return err;
         if (!swept) { /* once for each look: deaths wake all */
             swept = true;
-            sweep(f, me);
+            kin__flow_sweep(f);
             continue;
         }
         if (end == KIN_EFULL)
@@ -551,6 +571,8 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__behind(tail, head)) {
         tail = kin__load64(&r->tail);
         kin__store64_release(&r->tail_seen, tail);
+        if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > UINT32_MAX / 4)
+            kin__store64_release(&r->next, head); /* it stood still: half the positions further on it would seem to lie ahead */
         if (!kin__behind(tail, head))
             return KIN_EEMPTY;
     }
@@ -641,7 +663,10 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     }
     if (w->since == 0)
         w->since = kin__now_ns();
-    w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
+    else if (w->deadline != KIN__NEVER && kin__now_ns() >= w->deadline) /* what there is, nobody can get: a consumer is stopped */
+        w->end = KIN_ETIMEDOUT;
+    else
+        w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
                                        .kind = KIN_TYPE_QUEUE, .name = f->name});
     return KIN_OK;
 }

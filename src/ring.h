@@ -197,6 +197,10 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 bool kin__flow_over(kin__flow *f);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
+/* Drops what dead processes had reserved and what was cancelled, as far as it is the oldest: else only a get would. No lock is waited for. */
+void kin__flow_sweep(kin__flow *f);
+/* Whether a process has ended since anybody looked, so that there may be something to sweep: who waits for room must not sleep then. */
+bool kin__flow_unswept(const kin__flow *f);
 /* Wakes those who wait for what these bits of `waits` mean, all of them. */
 void kin__flow_wake_all(kin__flow *f);
 /* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
@@ -204,5 +208,10 @@ static inline void kin__flow_arm(kin__flow *f, bool put)
 {
     kin__or32(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
 }
+
+#if defined(KIN_TEST_HOOKS)
+/* queue.c: a ring of a queue, for tests that look inside. */
+kin__flow *kin__queue_flow(kin_queue *queue, uint32_t lane);
+#endif
 
 #endif
