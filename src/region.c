@@ -212,13 +212,14 @@ static void tell_consumers(kin__flow *f)
 static void make_room(kin__flow *f, bool cancelled)
 {
     kin__found found;
-    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER) != KIN_OK)
+    kin__entry entry;
+    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
     if (cancelled)
         (void)kin__region_find(f, &found);
     else
         advance(f);
-    kin__ring_unlock(f, false);
+    kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
 
