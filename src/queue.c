@@ -264,11 +264,10 @@ static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed
 /* Makes a lane that is nobody's, or a dead thread's, this thread's. */
 static bool claim_lane(kin__flow *f, uint64_t me)
 {
-    uint64_t owner = kin__load64(&f->ring->putter.word) & ~KIN__OWN;
-    kin__entry entry;
-    if ((owner != 0 && kin__owner_alive(owner)) || kin__ring_lock(f, true, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
+    if (!kin__ring_claim(f, true, me))
         return false;
-    kin__latch_leave(&f->ring->putter, f->ordered, me, entry, true);
+    KIN_CRASH_POINT("queue.claimed");
+    kin__latch_leave(&f->ring->putter, f->ordered, me, KIN__HELD, true);
     return true;
 }
 

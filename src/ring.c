@@ -102,10 +102,35 @@ void kin__flow_shut(kin__flow *f)
 
 /* ---- the locks ---- */
 
-static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+static kin__latch_of latch_of(kin__flow *f, bool putter)
 {
     kin__ring *r = f->ring;
-    kin__latch_of latch = {putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+}
+
+/* Whoever had it may have been in the middle. */
+static void inherit(kin__flow *f, bool putter)
+{
+    KIN_CRASH_POINT("ring.taken.over");
+    if (!putter)
+        kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
+    KIN_CRASH_POINT("ring.inherited");
+}
+
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me)
+{
+    kin__latch_of latch = latch_of(f, putter);
+    bool inherited;
+    if (!kin__latch_claim(&latch, me, kin__deadline(NOWAIT_MS), f->name, &inherited))
+        return false;
+    if (inherited)
+        inherit(f, putter);
+    return true;
+}
+
+static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+{
+    kin__latch_of latch = latch_of(f, putter);
     bool inherited;
     uint64_t who = 0;
     kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
@@ -114,9 +139,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text, putter ? "put" : "get");
     }
-    if (inherited && !putter)
-        kin__store32(&r->returned, 1); /* the dead may have been looking */
-    KIN_CRASH_POINT("ring.inherited");
+    if (inherited)
+        inherit(f, putter);
     return KIN_OK;
 }
 

@@ -54,6 +54,8 @@ static inline uint64_t kin__state_as(uint64_t state, uint32_t what) { return kin
 
 /* Takes `putter` or `getter`, waiting until the deadline; with KIN_NOWAIT a little longer than its owner needs. */
 kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline, kin__entry *entry);
+/* Takes it if it is nobody's or a dead one's. */
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me);
 static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin__entry entry)
 {
     kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);

@@ -76,7 +76,8 @@ typedef struct kin__thread {
     uint64_t process;  /* kin__pid of whose it is, or was if the place is free           */
     uint64_t lock;     /* the id of the lock that it waits for; 0 if that has no holder  */
     uint64_t sleeper;  /* whose sleep the rest is about, an owner word: else what a dead one left would pass for its successor's */
-    uint64_t reserved[1];
+    uint32_t reserved;
+    uint32_t inside;   /* which latch it is within as that's owner (latch.h); 0: none. By itself */
 } kin__thread;
 _Static_assert(sizeof(kin__thread) == 128, "two cache lines each");
 
