@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 16u
+#define LANES 16u /* kin__bag_tag has four bits for them */
 #define MIN_CAPACITY ((size_t)4096)
 #define MAX_CAPACITY ((uint64_t)1 << 32)
 #define NAME_SIZE 40
@@ -112,6 +112,7 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
         q->flows[i] = (kin__flow){.ring = ring, .data = at + sizeof *ring, .gate = &s->gate, .mask = s->units - 1,
                                   .ordered = kin__my.session->ordered != 0, .pair = OS_NO_HANDLE, .in = q->bag[0], .out = q->bag[1],
                                   .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
+                                  .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
     }
     *queue = q;

@@ -26,22 +26,6 @@ static uint32_t settle(kin__record *record, uint64_t *state)
     }
 }
 
-/* Drops what a record that leaves the ring has in the bag. */
-static void leave(kin__flow *f, uint64_t after, kin__record *record)
-{
-    uint32_t handles = record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0 && handles <= OS_BAG_MOST) {
-        tag = kin__record_bagged(record)->tag;
-        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, after); /* from here on the record is a producer's */
-    if (handles != 0) {
-        KIN_CRASH_POINT("region.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
-    }
-}
-
 /* Moves the head behind all that is done. */
 static void advance(kin__flow *f)
 {
@@ -50,7 +34,7 @@ static void advance(kin__flow *f)
     uint64_t head = kin__load64_relaxed(&r->head), next = kin__ring_next(r, head), after;
     while (kin__behind(next, head) && kin__ring_step(f, head, next, &record, &after) &&
            kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
-        leave(f, after, record);
+        kin__ring_leave(f, after, record);
         head = after;
         KIN_CRASH_POINT("region.advanced");
     }
@@ -264,7 +248,7 @@ static kin_err try_take(kin__flow *f, void *arg)
         return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind, f->name);
     if (kin__record_large(record)) {
         kin__bagged *bagged = kin__record_bagged(record);
-        err = os_bag_look(f->out, bagged->tag, bagged->words, 1, &t->segment);
+        err = kin__bag_look(f, bagged, 1, &t->segment);
         if (err == KIN_ELOST) {
             kin__ring_remove(f, &found);
             return try_take(f, arg);

@@ -61,11 +61,13 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
     if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
+    if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER)) != 0)
+    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
         wake_after_put(f, messages);
 }
 
@@ -77,6 +79,8 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
     if ((waits & KIN__WAITS_JOIN) != 0)
         (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
+    if ((waits & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_get(kin__flow *f)
@@ -102,7 +106,7 @@ void kin__flow_shut(kin__flow *f)
 
 /* ---- the locks ---- */
 
-static kin__latch_of latch_of(kin__flow *f, bool putter)
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 {
     kin__ring *r = f->ring;
     return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
@@ -114,12 +118,14 @@ static void inherit(kin__flow *f, bool putter)
     KIN_CRASH_POINT("ring.taken.over");
     if (!putter)
         kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
+    if (OS_BAG_HANDLES != 0)
+        (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
 
 bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me)
 {
-    kin__latch_of latch = latch_of(f, putter);
+    kin__latch_of latch = kin__ring_latch(f, putter);
     bool inherited;
     if (!kin__latch_claim(&latch, me, kin__deadline(NOWAIT_MS), f->name, &inherited))
         return false;
@@ -130,7 +136,7 @@ bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me)
 
 static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
 {
-    kin__latch_of latch = latch_of(f, putter);
+    kin__latch_of latch = kin__ring_latch(f, putter);
     bool inherited;
     uint64_t who = 0;
     kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
@@ -208,36 +214,16 @@ static bool large_in_flight(const kin__ring *r, uint64_t tail, uint64_t head)
     return large != 0 && kin__behind(large, head) && !kin__behind(large, tail);
 }
 
-/* Entries of the bag that no message is about, left by producers that died before their commit: they would fill it. The caller has
- * `putter`. */
-static bool purge_bag(kin__flow *f, uint64_t me, uint64_t tail)
-{
-    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        return false;
-    uint64_t oldest, wanted = 0, at, after;
-    kin__entry entry;
-    kin__record *record;
-    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
-        return false;
-    at = kin__load64(&f->ring->head);
-    for (; wanted == 0 && kin__ring_step(f, at, tail, &record, &after); at = after)
-        wanted = record->handles != 0 ? kin__record_bagged(record)->tag : 0;
-    bool any = false;
-    while ((oldest = os_bag_oldest(f->out)) != 0 && oldest != wanted) {
-        os_bag_drop(f->out, oldest, NULL, 0);
-        any = true;
-    }
-    kin__ring_unlock(f, false, me, entry);
-    return any;
-}
-
-static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, uint64_t tail, kin__record *record)
+/* The caller has `putter`. The number is counted first: one that dies leaves a gap, never two entries with one number. */
+static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, kin__record *record)
 {
     kin__bagged *bagged = kin__record_bagged(record);
-    bagged->tag = kin__unique();
+    kin__store64_release(&f->ring->bagged, f->ring->bagged + 1);
+    bagged->tag = kin__bag_tag(f, f->ring->bagged);
     bagged->real = real;
+    KIN_CRASH_POINT("ring.bagging");
     kin_err err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
-    if (err == KIN_EAGAIN && purge_bag(f, kin__me, tail))
+    if (err == KIN_EAGAIN && kin__bag_purge(f))
         err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
     return err == KIN_EAGAIN ? KIN_EFULL : err;
 }
@@ -262,7 +248,7 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     record->handles = (uint16_t)letter->handle_count;
     kin__store64_release(&record->state, kin__state(state, kin__items(t), state == KIN__READY ? 0 : kin__my.id));
     if (letter->handle_count != 0) {
-        kin_err err = bag_up(f, letter, real, t, record);
+        kin_err err = bag_up(f, letter, real, record);
         if (err != KIN_OK)
             return err;
         KIN_CRASH_POINT("ring.bagged");
@@ -564,23 +550,26 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     return kin__state_what(found->state) == KIN__READY ? KIN_OK : kin__region_find(f, found);
 }
 
+void kin__ring_leave(kin__flow *f, uint64_t after, kin__record *record)
+{
+    uint32_t handles = record->handles <= OS_BAG_MOST ? record->handles : 0;
+    uint64_t tag = 0, words[OS_BAG_MOST];
+    if (handles != 0) { /* once the head has moved, the record is a producer's */
+        tag = kin__record_bagged(record)->tag;
+        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
+    }
+    kin__store64_release(&f->ring->head, after);
+    if (handles != 0)
+        kin__bag_drop(f, tag, words, handles);
+}
+
 void kin__ring_remove(kin__flow *f, const kin__found *found)
 {
     if (found->region) {
         kin__region_remove(f, found);
         return;
     }
-    uint32_t handles = found->record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0) { /* once the head has moved, the record is a producer's */
-        tag = kin__record_bagged(found->record)->tag;
-        memcpy(words, kin__record_bagged(found->record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, found->after);
-    if (handles != 0) {
-        KIN_CRASH_POINT("ring.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
-    }
+    kin__ring_leave(f, found->after, found->record);
 }
 
 bool kin__flow_readable(kin__flow *f)
@@ -729,7 +718,7 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     size_t count = record->handles, first = large ? 1 : 0;
     if (count > first && g->sink->handles == NULL)
         return damaged(f);
-    kin_err err = os_bag_look(f->out, bagged->tag, bagged->words, count, handles);
+    kin_err err = kin__bag_look(f, bagged, count, handles);
     if (err != KIN_OK)
         return err;
     if (large)

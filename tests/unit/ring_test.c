@@ -96,6 +96,36 @@ static void room_before_one_given_back_is_free(void **state)
     }
 }
 
+static void put_big(void *arg)
+{
+    size_t size = 400000;
+    char *big = test_calloc(1, size);
+    big[0] = *(char *)arg;
+    *(char *)arg = (char)kin_queue_put(queue, big, size, 1000);
+    test_free(big);
+}
+
+static void large_in_lanes(void **state)
+{
+    (void)state;
+    make((kin_queue_options){.relaxed = true});
+    char a = 'a', b = 'b', got[400000];
+    uv_thread_t other;
+    size_t size;
+    check(kin_queue_put(queue, "s", 1, KIN_NOWAIT)); /* this thread has the first lane */
+    assert_int_equal(uv_thread_create(&other, put_big, &b), 0);
+    assert_int_equal(uv_thread_join(&other), 0);
+    assert_int_equal(b, KIN_OK);
+    put_big(&a);
+    assert_int_equal(a, KIN_OK);
+    char names[4] = "";
+    for (int i = 0; i < 3; i++) {
+        check(kin_queue_get(queue, got, sizeof got, &size, KIN_NOWAIT));
+        names[i] = got[0];
+    }
+    assert_true(strchr(names, 's') != NULL && strchr(names, 'a') != NULL && strchr(names, 'b') != NULL);
+}
+
 int main(int argc, char **argv)
 {
     if (kin_init(argc, argv) != KIN_OK) {
@@ -103,6 +133,7 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(positions_wrap, teardown), cmocka_unit_test_teardown(cancelled_room_is_free, teardown),
-                                       cmocka_unit_test_teardown(room_before_one_given_back_is_free, teardown)};
+                                       cmocka_unit_test_teardown(room_before_one_given_back_is_free, teardown),
+                                       cmocka_unit_test_teardown(large_in_lanes, teardown)};
     return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
 }
