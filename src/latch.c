@@ -13,6 +13,7 @@ void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most
     if (kin__wake_some(key, most) != 0)
         return;
     (void)kin__and32(waits, ~bit);
+    KIN_CRASH_POINT("ring.unmarked");
     if (kin__anybody_sleeps(key)) { /* who came in between has set the bit before we cleared it */
         (void)kin__or32(waits, bit);
         (void)kin__wake_some(key, most);
@@ -86,6 +87,7 @@ static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, patience *p
         }
         if (p->end != KIN_OK) { /* it stays the other's own, as if nothing had been */
             *who = own;
+            KIN_CRASH_POINT("latch.giving.up");
             kin__store64(&latch->word, own | KIN__OWN);
             kin__latch_look(l);
             return p->end;

@@ -622,6 +622,7 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
                                         .name = q->shown});
         for (uint32_t i = 0; i < q->lanes; i++) {
             (void)kin__and32(&q->flows[i].ring->waits, ~(uint32_t)KIN__WAITS_JOIN);
+            KIN_CRASH_POINT("queue.unmarked");
             if (kin__anybody_sleeps(id))
                 (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
         }
