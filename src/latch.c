@@ -20,10 +20,27 @@ void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most
     }
 }
 
+/* What the one sleeps on that has the word, and waits for whose own it was to leave: a wake for the one is no use to the others. */
+static uint64_t within_key(const kin__latch *l) { return ~l->id; }
+
+static uint32_t wake_both(const kin__latch_of *l)
+{
+    return kin__wake_all(within_key(l->latch)) + kin__wake_one(l->latch->id);
+}
+
 void kin__latch_look(const kin__latch_of *l)
 {
-    if ((kin__load32(l->waits) & l->bit) != 0)
-        kin__wake_by_bit(l->waits, l->bit, l->latch->id, 1);
+    if ((kin__load32(l->waits) & l->bit) == 0)
+        return;
+    KIN_CRASH_POINT("latch.waking");
+    if (wake_both(l) != 0)
+        return;
+    (void)kin__and32(l->waits, ~l->bit);
+    KIN_CRASH_POINT("latch.unmarked");
+    if (kin__anybody_sleeps(within_key(l->latch)) || kin__anybody_sleeps(l->latch->id)) { /* as in kin__wake_by_bit */
+        (void)kin__or32(l->waits, l->bit);
+        (void)wake_both(l);
+    }
 }
 
 static uint32_t *inside_of(uint64_t owner) { return &kin__my.session->threads[kin__owner_place(owner) % KIN__THREADS].inside; }
@@ -70,7 +87,7 @@ static void wait_a_little(latch_wait w, patience *p)
     }
     if (p->since == 0)
         p->since = kin__now_ns();
-    p->end = kin__park_on(&(kin__wait){.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = p->since,
+    p->end = kin__park_on(&(kin__wait){.key = w.within ? within_key(w.l->latch) : w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = p->since,
                                        .kind = KIN_TYPE_QUEUE, .name = p->name});
 }
 

@@ -55,12 +55,18 @@ static kin_err damaged(const kin__flow *f)
 
 /* ---- waking ---- */
 
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
+{
+    kin__ring *r = f->ring;
+    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+}
+
 static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
 {
     if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
-    if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
-        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
+    kin__latch_of putter = kin__ring_latch(f, true);
+    kin__latch_look(&putter);
     if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
 }
@@ -75,8 +81,8 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
 {
     if ((waits & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
-    if ((waits & KIN__WAITS_GETTER) != 0)
-        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
+    kin__latch_of getter = kin__ring_latch(f, false);
+    kin__latch_look(&getter);
     if ((waits & KIN__WAITS_JOIN) != 0)
         (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
     if ((waits & KIN__UNTIDY) != 0)
@@ -105,12 +111,6 @@ void kin__flow_shut(kin__flow *f)
 }
 
 /* ---- the locks ---- */
-
-kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
-{
-    kin__ring *r = f->ring;
-    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
-}
 
 /* Whoever had it may have been in the middle. */
 static void inherit(kin__flow *f, bool putter)
