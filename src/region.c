@@ -114,6 +114,13 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     advance(f);
 }
 
+/* Which ring it is of, beside its state: places in two rings look alike. */
+static uint32_t stamp(const kin__flow *f, uint32_t what)
+{
+    uint64_t id = f->ring->id_room;
+    return what | (uint32_t)(id ^ id >> 32) << 8;
+}
+
 /* ---- reserving ---- */
 
 typedef struct reservation {
@@ -168,14 +175,14 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
     m->kin__m.at = record_offset(f, v.record);
     m->kin__m.tag = kin__load64(&v.record->state);
     m->kin__m.mapping = large ? (uint64_t)(uintptr_t)data : 0;
-    m->kin__m.what = KIN__WRITING;
+    m->kin__m.what = stamp(f, KIN__WRITING);
     return KIN_OK;
 }
 
 /* The record of a message of this process's; NULL with a sentence if the message is not (any more) what it should be. */
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
-    if (m->kin__m.what == what && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
+    if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
         kin__state_what(m->kin__m.tag) == what && kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
@@ -207,12 +214,15 @@ static void tell_consumers(kin__flow *f)
 }
 
 /* What was done may have been what the head stood at. */
-static void make_room(kin__flow *f)
+static void make_room(kin__flow *f, bool cancelled)
 {
     kin__entry entry;
     if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
     advance(f);
+    kin__found found;
+    if (cancelled) /* nobody may have looked at it yet */
+        (void)kin__ring_find(f, &found);
     kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
@@ -228,7 +238,7 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)
     KIN_CRASH_POINT("region.committed");
     forget(m);
     if (cancel)
-        make_room(f);
+        make_room(f, true);
     else
         tell_consumers(f);
     return KIN_OK;
@@ -267,7 +277,7 @@ static kin_err try_take(kin__flow *f, void *arg)
     m->kin__m.at = record_offset(f, record);
     m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
     m->kin__m.mapping = 0;
-    m->kin__m.what = KIN__TAKEN;
+    m->kin__m.what = stamp(f, KIN__TAKEN);
     kin__store64(&record->state, m->kin__m.tag);
     KIN_CRASH_POINT("region.taking");
     if (found.past)
@@ -315,6 +325,6 @@ kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
     if (give_back)
         tell_consumers(f);
     else
-        make_room(f);
+        make_room(f, false);
     return KIN_OK;
 }
