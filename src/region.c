@@ -62,6 +62,15 @@ static bool look_through(kin__flow *f, kin__found *found)
     return any;
 }
 
+/* What was passed over may have become READY meanwhile, and before this one did. */
+static kin_err first_of(kin__flow *f, kin__found *found)
+{
+    kin__found older;
+    if (kin__load32(&f->ring->returned) != 0 && look_through(f, &older))
+        *found = older;
+    return KIN_OK;
+}
+
 kin_err kin__region_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -84,7 +93,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         found->past = true;
         found->region = kin__behind(found->at, head);
         if (what == KIN__READY)
-            return KIN_OK;
+            return found->region ? first_of(f, found) : KIN_OK;
         kin__store64_release(&r->next, found->after); /* passed over */
         KIN_CRASH_POINT("region.passed");
         advance(f);
@@ -98,6 +107,13 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
     advance(f);
+}
+
+/* Which ring it is of, beside its state: places in two rings look alike. */
+static uint32_t stamp(const kin__flow *f, uint32_t what)
+{
+    uint64_t id = f->ring->id_room;
+    return what | (uint32_t)(id ^ id >> 32) << 8;
 }
 
 /* ---- reserving ---- */
@@ -154,14 +170,14 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
     m->kin__m.at = record_offset(f, v.record);
     m->kin__m.tag = kin__load64(&v.record->state);
     m->kin__m.mapping = large ? (uint64_t)(uintptr_t)data : 0;
-    m->kin__m.what = KIN__WRITING;
+    m->kin__m.what = stamp(f, KIN__WRITING);
     return KIN_OK;
 }
 
 /* The record of a message of this process's; NULL with a sentence if the message is not (any more) what it should be. */
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
-    if (m->kin__m.what == what && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
+    if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
         kin__state_what(m->kin__m.tag) == what && kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
@@ -262,7 +278,7 @@ static kin_err try_take(kin__flow *f, void *arg)
     m->kin__m.at = record_offset(f, record);
     m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
     m->kin__m.mapping = 0;
-    m->kin__m.what = KIN__TAKEN;
+    m->kin__m.what = stamp(f, KIN__TAKEN);
     kin__store64_release(&record->state, m->kin__m.tag);
     KIN_CRASH_POINT("region.taking");
     if (found.past)

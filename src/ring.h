@@ -155,6 +155,7 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 typedef struct kin__sink {
     void *buffer;
     size_t space;
+    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more */
     size_t size;        /* out: of the message; also with KIN_EMSGSIZE */
     uint32_t what;      /* the kind that is wanted: another is KIN_ETYPE and stays */
     os_handle *handles; /* OS_BAG_MOST of them, or NULL: messages with handles are KIN_ETYPE then */
@@ -163,6 +164,9 @@ typedef struct kin__sink {
 
 /* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
 kin_err kin__args_take(kin__sink *sink, kin_args **args);
+
+/* A time-out for what follows: as KIN_NOWAIT, but KIN_EEMPTY is no failure with a sentence. */
+#define KIN__ONE_LOOK ((int64_t)-2)
 
 /* Gets the next message. KIN_EEMPTY (KIN_NOWAIT), KIN_ETIMEDOUT, KIN_EPIPE, KIN_EMSGSIZE, KIN_ETYPE, KIN_EINTERRUPTED. */
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms);
@@ -174,9 +178,11 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *message, bool cancel);
 kin_err kin__flow_take(kin__flow *f, kin_message *message, int64_t timeout_ms);
 kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 
-/* Whether a get, or a put of `size` bytes, would find what it needs now, or the end. No lock is taken. */
+/* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
+/* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
+bool kin__flow_has(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
