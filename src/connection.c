@@ -4,6 +4,7 @@
 
 #include "any.h"
 #include "error.h"
+#include "park.h"
 #include "session.h"
 
 #include <stdlib.h>
@@ -11,14 +12,6 @@
 
 /* Bytes tried first where the size of the message is not known. */
 #define GUESS ((size_t)256)
-
-int64_t kin__time_left(uint64_t deadline)
-{
-    if (deadline == KIN__NEVER)
-        return KIN_FOREVER;
-    uint64_t now = kin__now_ns();
-    return now >= deadline ? KIN_NOWAIT : (int64_t)((deadline - now + 999999) / 1000000);
-}
 
 static const char *called(const kin_connection *c)
 {
@@ -88,7 +81,7 @@ static kin_err receive_new(kin_connection *c, kin__sink *sink, size_t most, int6
         if (sink->buffer == NULL)
             return kin__fail(KIN_ENOMEM, "connection '%s': no memory for a message of %zu bytes", called(c), space);
         sink->space = space;
-        kin_err err = c->ops->receive(c, sink, again ? kin__time_left(deadline) : timeout_ms);
+        kin_err err = c->ops->receive(c, sink, again ? kin__time_left(deadline, timeout_ms) : timeout_ms);
         if (err == KIN_OK && again)
             kin__error_back(&kept);
         if (err == KIN_OK)

@@ -34,7 +34,4 @@ struct kin_connection {
     const kin__connection_ops *ops;
 };
 
-/* What is left until a deadline (park.h), as a time-out, rounded up; KIN_NOWAIT when it has passed. */
-int64_t kin__time_left(uint64_t deadline);
-
 #endif
