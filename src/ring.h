@@ -35,6 +35,7 @@
 
 #include "any.h"
 #include "atomic.h"
+#include "kin/queue.h"
 #include "park.h"
 
 #define KIN__UNIT 16u
@@ -115,7 +116,7 @@ typedef struct kin__flow {
     os_handle pair;     /* of a connection: this end; else OS_NO_HANDLE    */
     os_handle in, out;  /* the bag                                         */
     const char *kind;   /* "queue", "connection": for messages             */
-    const char *name;
+    const char *name;   /* 40 bytes; "(unnamed)" if it has none            */
     size_t max_message; /* bytes; 0: no limit                              */
     uint64_t *got;      /* of a joinable queue: how many each process has got and not dealt with: [generation:24][count:40] */
     uint64_t *abandoned;
@@ -155,6 +156,9 @@ typedef struct kin__sink {
     size_t handle_count; /* out */
 } kin__sink;
 
+/* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
+kin_err kin__args_take(kin__sink *sink, kin_args **args);
+
 /* Gets the next message. KIN_EEMPTY (KIN_NOWAIT), KIN_ETIMEDOUT, KIN_EPIPE, KIN_EMSGSIZE, KIN_ETYPE, KIN_EINTERRUPTED. */
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms);
 kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms);
@@ -170,6 +174,25 @@ bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
+/* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
+ * at last kin__get_wait_end, with what came of it. */
+typedef struct kin__get_wait {
+    kin__flow *flows;
+    uint32_t count;
+    kin__spin spin;
+    uint64_t deadline, since;
+    int64_t timeout_ms;
+    kin_err end;    /* how it ends if the next look finds nothing */
+    bool spun;      /* long enough */
+    bool last_look; /* it is over; what came before that is seen now */
+} kin__get_wait;
+kin__get_wait kin__get_wait_begin(kin__flow *flows, uint32_t count, int64_t timeout_ms);
+kin_err kin__get_wait_more(kin__get_wait *wait);
+void kin__get_wait_end(kin__get_wait *wait, kin_err err);
+bool kin__flows_readable(kin__flow *flows, uint32_t count);
+
+/* Waits until a get would find a message or the end: KIN_OK. KIN_ETIMEDOUT, KIN_EINTERRUPTED. */
+kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 /* Whether nothing is put any more, or the other end is gone. Looks only if something may have changed since it last did. */
 bool kin__flow_over(kin__flow *f);
 /* Nothing is put from now on; all who wait are woken. */
