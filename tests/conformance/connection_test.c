@@ -233,7 +233,8 @@ static void around_the_wrap(void **state)
     size_t pending[16];
     make((kin_pipe_options){.capacity = SMALL});
     for (uint32_t sent = 0, received = 0; received < 20000;) {
-        size_t size = (x = x * 1664525u + 1013904223u) >> 16 & ((x & 63) == 1 ? 4095 : 511), got;
+        x = x * 1664525u + 1013904223u;
+        size_t size = x >> 16 & (x >> 8 & 63 ? 511 : 4095), got;
         fill(out, size, sent);
         if (sent - received < 16 && kin_connection_send(second, out, size, KIN_NOWAIT) == KIN_OK) {
             pending[sent++ % 16] = size;
@@ -630,34 +631,37 @@ static void bytes_and_values_apart(void **state)
     kin_args_free(args);
 }
 
+#define TEST(f) cmocka_unit_test_teardown(f, teardown)
+
 int main(int argc, char **argv)
 {
-    (void)argc, (void)argv;
+    if (kin_init(argc, argv) != KIN_OK) {
+        (void)fprintf(stderr, "%s\n", kin_last_error());
+        return 1;
+    }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_teardown(has_a_name, teardown),
-        cmocka_unit_test_teardown(refuses_wrong_options, teardown),
-        cmocka_unit_test_teardown(gives_everything_back, teardown),
-        cmocka_unit_test_teardown(making_fails_cleanly, teardown),
-        cmocka_unit_test_teardown(keeps_boundaries, teardown),
-        cmocka_unit_test_teardown(copies_what_is_sent, teardown),
-        cmocka_unit_test_teardown(every_size, teardown),
-        cmocka_unit_test_teardown(around_the_wrap, teardown),
-        cmocka_unit_test_teardown(as_large_as_64_mb, teardown),
-        cmocka_unit_test_teardown(as_large_as_3_gib, teardown),
-        cmocka_unit_test_teardown(too_small_a_buffer, teardown),
-        cmocka_unit_test_teardown(into_new_memory, teardown),
-        cmocka_unit_test_teardown(new_memory_with_a_limit, teardown),
-        cmocka_unit_test_teardown(the_largest_allowed, teardown),
-        cmocka_unit_test_teardown(looks_with_poll, teardown),
-        cmocka_unit_test_teardown(wakes_who_polls, teardown),
-        cmocka_unit_test_teardown(ends_in_time, teardown),
-        cmocka_unit_test_teardown(a_stream_through_a_small_pipe, teardown),
-        cmocka_unit_test_teardown(one_way_only, teardown),
-        cmocka_unit_test_teardown(wrong_arguments, teardown),
-        cmocka_unit_test_teardown(use_after_close, teardown),
-        cmocka_unit_test_teardown(bytes_and_values_apart, teardown),
+        TEST(has_a_name),
+        TEST(refuses_wrong_options),
+        TEST(gives_everything_back),
+        TEST(making_fails_cleanly),
+        TEST(keeps_boundaries),
+        TEST(copies_what_is_sent),
+        TEST(every_size),
+        TEST(around_the_wrap),
+        TEST(as_large_as_64_mb),
+        TEST(as_large_as_3_gib),
+        TEST(too_small_a_buffer),
+        TEST(into_new_memory),
+        TEST(new_memory_with_a_limit),
+        TEST(the_largest_allowed),
+        TEST(looks_with_poll),
+        TEST(wakes_who_polls),
+        TEST(ends_in_time),
+        TEST(a_stream_through_a_small_pipe),
+        TEST(one_way_only),
+        TEST(wrong_arguments),
+        TEST(use_after_close),
+        TEST(bytes_and_values_apart),
     };
-    if (kin_init(NULL) != KIN_OK)
-        return 99;
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests_name("connection", tests, NULL, NULL);
 }
