@@ -209,10 +209,11 @@ static void tell_consumers(kin__flow *f)
 /* What was done may have been what the head stood at. */
 static void make_room(kin__flow *f)
 {
-    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER) != KIN_OK)
+    kin__entry entry;
+    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
     advance(f);
-    kin__ring_unlock(f, false);
+    kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
 
