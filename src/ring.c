@@ -509,8 +509,11 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__behind(tail, head)) {
         tail = kin__load64(&r->tail);
         kin__store64_release(&r->tail_seen, tail);
-        if (!kin__behind(tail, head))
+        if (!kin__behind(tail, head)) {
+            if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
+                kin__store32(&r->returned, 0);
             return KIN_EEMPTY;
+        }
     }
     if (!kin__ring_step(f, head, tail, &found->record, &found->after))
         return damaged(f);
