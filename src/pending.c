@@ -3,17 +3,11 @@
 #include "message.h"
 
 #define PENDING kin__fail(KIN_ENOTSUP, "not written yet")
-kin_err kin__queue_export(const kin_queue *queue, os_handle *handles, size_t *count) { (void)queue, (void)handles, (void)count; return PENDING; }
-kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count) { (void)queue, (void)handles, (void)count; return PENDING; }
-void kin_queue_close(kin_queue *queue) { (void)queue; }
 kin_err kin__connection_export(const kin_connection *c, os_handle *handles, size_t *count, uint64_t *side) { (void)c, (void)handles, (void)count, (void)side; return PENDING; }
 kin_err kin__connection_import(kin_connection **c, os_handle *handles, size_t count, uint64_t side) { (void)c, (void)handles, (void)count, (void)side; return PENDING; }
 void kin_connection_close(kin_connection *c) { (void)c; }
 
 #include "wait.h"
-kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched) { (void)queue, (void)put, (void)watched; return PENDING; }
-void kin__queue_arm(const kin_queue *queue, bool put) { (void)queue, (void)put; }
-bool kin__queue_ready(const kin_queue *queue, bool put) { (void)queue, (void)put; return true; }
 kin_err kin__connection_watch(const kin_connection *c, bool send, kin__watched *watched) { (void)c, (void)send, (void)watched; return PENDING; }
 void kin__connection_arm(const kin_connection *c, bool send) { (void)c, (void)send; }
 bool kin__connection_ready(const kin_connection *c, bool send) { (void)c, (void)send; return true; }
