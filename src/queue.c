@@ -615,7 +615,7 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
         if (err != KIN_OK)
             return err;
         err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
-                                        .name = q->shown});
+                                        .name = q->shown, .interruptible = true});
         for (uint32_t i = 0; i < q->lanes; i++) {
             (void)kin__and32(&q->flows[i].ring->waits, ~(uint32_t)KIN__WAITS_JOIN);
             if (kin__anybody_sleeps(id))
