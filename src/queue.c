@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 16u
+#define LANES 16u /* kin__bag_tag has four bits for them */
 #define MIN_CAPACITY ((size_t)4096)
 #define MAX_CAPACITY ((uint64_t)1 << 32)
 #define NAME_SIZE 40
@@ -112,6 +112,7 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
         q->flows[i] = (kin__flow){.ring = ring, .data = at + sizeof *ring, .gate = &s->gate, .mask = s->units - 1,
                                   .ordered = kin__my.session->ordered != 0, .pair = OS_NO_HANDLE, .in = q->bag[0], .out = q->bag[1],
                                   .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
+                                  .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
     }
     *queue = q;
@@ -266,11 +267,10 @@ static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed
 /* Makes a lane that is nobody's, or a dead thread's, this thread's. */
 static bool claim_lane(kin__flow *f, uint64_t me)
 {
-    uint64_t owner = kin__load64(&f->ring->putter.word) & ~KIN__OWN;
-    kin__entry entry;
-    if ((owner != 0 && kin__owner_alive(owner)) || kin__ring_lock(f, true, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
+    if (!kin__ring_claim(f, true, me))
         return false;
-    kin__latch_leave(&f->ring->putter, f->ordered, me, entry, true);
+    KIN_CRASH_POINT("queue.claimed");
+    kin__latch_leave(&f->ring->putter, f->ordered, me, KIN__HELD, true);
     return true;
 }
 
@@ -598,6 +598,10 @@ static bool not_dealt_with(void *object)
     for (uint32_t i = 0; i < q->lanes; i++)
         (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
     kin__order_all();
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__flow_unswept(&q->flows[i]))
+            return false;
+    }
     return !all_dealt_with(q);
 }
 
@@ -610,6 +614,10 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
         return kin_last_code();
     uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
     for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; !all_dealt_with(q);) {
+        for (uint32_t i = 0; i < q->lanes; i++) /* nobody else may come by */
+            kin__flow_sweep(&q->flows[i]);
+        if (all_dealt_with(q))
+            break;
         if (err == KIN_ETIMEDOUT)
             kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
         if (err != KIN_OK)
@@ -665,6 +673,10 @@ const char *kin_queue_name(const kin_queue *q)
     (void)not_a_queue(q);
     return "";
 }
+
+#if defined(KIN_TEST_HOOKS)
+kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]; }
+#endif
 
 /* ---- for kin_wait ---- */
 

@@ -61,11 +61,13 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
     if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
+    if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER)) != 0)
+    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
         wake_after_put(f, messages);
 }
 
@@ -77,6 +79,8 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
     if ((waits & KIN__WAITS_JOIN) != 0)
         (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
+    if ((waits & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_get(kin__flow *f)
@@ -102,10 +106,37 @@ void kin__flow_shut(kin__flow *f)
 
 /* ---- the locks ---- */
 
-static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 {
     kin__ring *r = f->ring;
-    kin__latch_of latch = {putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+}
+
+/* Whoever had it may have been in the middle. */
+static void inherit(kin__flow *f, bool putter)
+{
+    KIN_CRASH_POINT("ring.taken.over");
+    if (!putter)
+        kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
+    if (OS_BAG_HANDLES != 0)
+        (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
+    KIN_CRASH_POINT("ring.inherited");
+}
+
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
+    bool inherited;
+    if (!kin__latch_claim(&latch, me, kin__deadline(NOWAIT_MS), f->name, &inherited))
+        return false;
+    if (inherited)
+        inherit(f, putter);
+    return true;
+}
+
+static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
     bool inherited;
     uint64_t who = 0;
     kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
@@ -114,9 +145,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text, putter ? "put" : "get");
     }
-    if (inherited && !putter)
-        kin__store32(&r->returned, 1); /* the dead may have been looking */
-    KIN_CRASH_POINT("ring.inherited");
+    if (inherited)
+        inherit(f, putter);
     return KIN_OK;
 }
 
@@ -184,36 +214,16 @@ static bool large_in_flight(const kin__ring *r, uint64_t tail, uint64_t head)
     return large != 0 && kin__behind(large, head) && !kin__behind(large, tail);
 }
 
-/* Entries of the bag that no message is about, left by producers that died before their commit: they would fill it. The caller has
- * `putter`. */
-static bool purge_bag(kin__flow *f, uint64_t me, uint64_t tail)
-{
-    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        return false;
-    uint64_t oldest, wanted = 0, at, after;
-    kin__entry entry;
-    kin__record *record;
-    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
-        return false;
-    at = kin__load64(&f->ring->head);
-    for (; wanted == 0 && kin__ring_step(f, at, tail, &record, &after); at = after)
-        wanted = record->handles != 0 ? kin__record_bagged(record)->tag : 0;
-    bool any = false;
-    while ((oldest = os_bag_oldest(f->out)) != 0 && oldest != wanted) {
-        os_bag_drop(f->out, oldest, NULL, 0);
-        any = true;
-    }
-    kin__ring_unlock(f, false, me, entry);
-    return any;
-}
-
-static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, uint64_t tail, kin__record *record)
+/* The caller has `putter`. The number is counted first: one that dies leaves a gap, never two entries with one number. */
+static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, kin__record *record)
 {
     kin__bagged *bagged = kin__record_bagged(record);
-    bagged->tag = kin__unique();
+    kin__store64_release(&f->ring->bagged, f->ring->bagged + 1);
+    bagged->tag = kin__bag_tag(f, f->ring->bagged);
     bagged->real = real;
+    KIN_CRASH_POINT("ring.bagging");
     kin_err err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
-    if (err == KIN_EAGAIN && purge_bag(f, kin__me, tail))
+    if (err == KIN_EAGAIN && kin__bag_purge(f))
         err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
     return err == KIN_EAGAIN ? KIN_EFULL : err;
 }
@@ -238,7 +248,7 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     record->handles = (uint16_t)letter->handle_count;
     kin__store64_release(&record->state, kin__state(state, kin__items(t), state == KIN__READY ? 0 : kin__my.id));
     if (letter->handle_count != 0) {
-        kin_err err = bag_up(f, letter, real, t, record);
+        kin_err err = bag_up(f, letter, real, record);
         if (err != KIN_OK)
             return err;
         KIN_CRASH_POINT("ring.bagged");
@@ -274,26 +284,34 @@ static bool no_room(void *object)
     (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
-    if (look_over(w->f, true))
+    if (look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
     return w->other ? head == w->head : !has_room(r, tail, head, w->units, &need);
 }
 
-/* Only records that nobody will finish may be in the way. */
-static void sweep(kin__flow *f, uint64_t me)
+bool kin__flow_unswept(const kin__flow *f)
+{
+    /* A living one that is in the middle of a get looks itself, and for us when it lets go. */
+    return kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && !kin__latch_in_use(&f->ring->getter);
+}
+
+void kin__flow_sweep(kin__flow *f)
 {
     kin__found found;
     kin__entry entry;
     kin__record *record;
-    uint64_t head = kin__load64(&f->ring->head), after;
-    if (kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 &&
-        kin__ring_step(f, head, kin__load64(&f->ring->tail), &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY)
+    uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail), after;
+    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 &&
+        (head == tail || (kin__ring_step(f, head, tail, &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY)))
         return;
-    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) == KIN_OK) {
+    kin__error_kept kept; /* this happens within calls that succeed */
+    kin__error_keep(&kept);
+    if (kin__ring_lock(f, false, kin__me, KIN_NOWAIT, 0, &entry) == KIN_OK) {
         (void)kin__region_find(f, &found);
-        kin__ring_unlock(f, false, me, entry);
+        kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
     }
+    kin__error_back(&kept);
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)
@@ -320,7 +338,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return err;
         if (!swept) { /* once for each look: deaths wake all */
             swept = true;
-            sweep(f, me);
+            kin__flow_sweep(f);
             continue;
         }
         if (end == KIN_EFULL)
@@ -500,6 +518,14 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 
 /* ---- getting ---- */
 
+/* `next` stands still while nothing is worked on in place: half of all positions further on it would seem to lie ahead. */
+static void see_tail(kin__ring *r, uint64_t head, uint64_t tail)
+{
+    kin__store64_release(&r->tail_seen, tail);
+    if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > UINT32_MAX / 4)
+        kin__store64_release(&r->next, head);
+}
+
 kin_err kin__ring_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -508,7 +534,7 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
         return kin__region_find(f, found);
     if (!kin__behind(tail, head)) {
         tail = kin__load64(&r->tail);
-        kin__store64_release(&r->tail_seen, tail);
+        see_tail(r, head, tail);
         if (!kin__behind(tail, head)) {
             if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
                 kin__store32(&r->returned, 0);
@@ -524,23 +550,26 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     return kin__state_what(found->state) == KIN__READY ? KIN_OK : kin__region_find(f, found);
 }
 
+void kin__ring_leave(kin__flow *f, uint64_t after, kin__record *record)
+{
+    uint32_t handles = record->handles <= OS_BAG_MOST ? record->handles : 0;
+    uint64_t tag = 0, words[OS_BAG_MOST];
+    if (handles != 0) { /* once the head has moved, the record is a producer's */
+        tag = kin__record_bagged(record)->tag;
+        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
+    }
+    kin__store64_release(&f->ring->head, after);
+    if (handles != 0)
+        kin__bag_drop(f, tag, words, handles);
+}
+
 void kin__ring_remove(kin__flow *f, const kin__found *found)
 {
     if (found->region) {
         kin__region_remove(f, found);
         return;
     }
-    uint32_t handles = found->record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0) { /* once the head has moved, the record is a producer's */
-        tag = kin__record_bagged(found->record)->tag;
-        memcpy(words, kin__record_bagged(found->record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, found->after);
-    if (handles != 0) {
-        KIN_CRASH_POINT("ring.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
-    }
+    kin__ring_leave(f, found->after, found->record);
 }
 
 bool kin__flow_readable(kin__flow *f)
@@ -602,7 +631,10 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     }
     if (w->since == 0)
         w->since = kin__now_ns();
-    w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
+    else if (w->deadline != KIN__NEVER && kin__now_ns() >= w->deadline) /* what there is, nobody can get: a consumer is stopped */
+        w->end = KIN_ETIMEDOUT;
+    else
+        w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
                                        .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
     return KIN_OK;
 }
@@ -686,7 +718,7 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     size_t count = record->handles, first = large ? 1 : 0;
     if (count > first && g->sink->handles == NULL)
         return damaged(f);
-    kin_err err = os_bag_look(f->out, bagged->tag, bagged->words, count, handles);
+    kin_err err = kin__bag_look(f, bagged, count, handles);
     if (err != KIN_OK)
         return err;
     if (large)
@@ -764,7 +796,7 @@ static inline bool get_quickly(kin__flow *f, kin__sink *sink)
         tail = kin__load64(&r->tail);
         if (!kin__behind(tail, head))
             return false;
-        kin__store64_release(&r->tail_seen, tail);
+        see_tail(r, head, tail);
     }
     uint32_t at = kin__position(head) & f->mask;
     kin__record *record = kin__record_at(f, at);
