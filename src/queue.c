@@ -26,7 +26,7 @@ enum { JOINABLE = 1, RELAXED = 2 };
 typedef struct shared {
     uint32_t lanes, flags;
     uint32_t units; /* of each lane */
-    uint32_t pad;
+    uint32_t carried; /* a message with handles was put: there may be ends of pipes among them */
     uint64_t max_message;
     uint64_t abandoned;
     char name[NAME_SIZE];
@@ -236,6 +236,8 @@ void kin_queue_close(kin_queue *q)
         return;
     os_handle_close(q->bag[0]);
     os_handle_close(q->bag[1]);
+    if (kin__my.session != NULL && kin__load32(&q->shared->carried) != 0)
+        kin__ends_dropped();
     kin__segment_release(q->header);
     kin__handle_free(q);
 }
@@ -468,6 +470,8 @@ kin_err kin_queue_put_args(kin_queue *q, kin_pack args, int64_t timeout_ms)
     if (err == KIN_OK) {
         kin__letter letter = {.bytes = parcel.bytes, .size = parcel.size, .handles = parcel.handles, .what = KIN__ARGS,
                               .handle_count = (uint32_t)(parcel.handle_count < UINT32_MAX ? parcel.handle_count : UINT32_MAX)};
+        if (letter.handle_count != 0 && kin__load32(&q->shared->carried) == 0)
+            kin__store32(&q->shared->carried, 1);
         err = kin__flow_put(own_flow(q), &letter, timeout_ms);
     } else {
         kin__fail_in(err, "queue '%s'", q->shown);
@@ -635,7 +639,7 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
         if (err != KIN_OK || all_dealt_with(q))
             break;
         err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
-                                        .name = q->shown});
+                                        .name = q->shown, .interruptible = true});
     }
     if (slept)
         disarm_join(q, id);

@@ -384,7 +384,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
         if (since == 0)
             since = kin__now_ns();
         end = sleep_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
-                                    .kind = KIN_TYPE_QUEUE, .name = f->name});
+                                    .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
         swept = false;
     }
 }
@@ -665,7 +665,7 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     if (w->since == 0)
         w->since = kin__now_ns();
     w->end = sleep_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
-                                   .kind = KIN_TYPE_QUEUE, .name = f->name});
+                                   .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
     return KIN_OK;
 }
 
