@@ -1,0 +1,440 @@
+/* A wire: frames on a stream, taken by turns. The word of a turn says whether somebody has it (TAKEN), whether somebody sleeps
+ * to get it (WANTED) and whether kin_wait sleeps for something to come (WATCHED). Who has the turn waits for the stream
+ * itself; what must never happen is that a thread leaves the turn, or half a message, to nobody. */
+#include "wire.h"
+
+#include "error.h"
+#include "fault.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TAKEN = 1, WANTED = 2, WATCHED = 4 };
+#define CLOSED ((uint64_t)1 << 63)
+#define CHUNK ((size_t)65536)
+#define FINISHER_STACK 65536u
+
+/* ---- who uses it ---- */
+
+static bool join(kin__wire *w)
+{
+    uint64_t users = kin__load64(&w->users);
+    do {
+        if ((users & CLOSED) != 0) {
+            kin__fail(KIN_EINVAL, "the connection was closed");
+            return false;
+        }
+    } while (!kin__cas64(&w->users, &users, users + 1));
+    return true;
+}
+
+static bool is_closed(const kin__wire *w)
+{
+    return (kin__load64((uint64_t *)(uintptr_t)&w->users) & CLOSED) != 0;
+}
+
+static void part(kin__wire *w)
+{
+    uint64_t users = kin__load64(&w->users);
+    while (!kin__cas64(&w->users, &users, users - 1)) {
+    }
+    if (users - 1 != CLOSED)
+        return;
+    os_stream_close(w->stream);
+    kin__frame_free(&w->frame);
+    free(w->chunk);
+    free(w->rest);
+    w->gone(w);
+}
+
+static void turn_begin(kin__turn *t)
+{
+    t->key = kin__unique();
+    t->watch = kin__unique();
+}
+
+kin_err kin__wire_begin(kin__wire *wire, os_stream *stream, size_t limit, void (*gone)(kin__wire *wire))
+{
+    memset(wire, 0, sizeof *wire);
+    wire->chunk = KIN_FAULT("malloc") ? NULL : malloc(CHUNK);
+    if (wire->chunk == NULL)
+        return kin__fail(KIN_ENOMEM, "no memory for a connection");
+    wire->stream = stream;
+    wire->limit = limit != 0 ? limit : KIN__WIRE_MESSAGE;
+    wire->frame.limit = wire->limit;
+    wire->gone = gone;
+    wire->users = 1; /* its owner, until it is closed */
+    turn_begin(&wire->receiving);
+    turn_begin(&wire->sending);
+    return KIN_OK;
+}
+
+static void wake_sleepers(kin__turn *t)
+{
+    uint32_t word = kin__load32(&t->word);
+    while (!kin__cas32(&t->word, &word, word & TAKEN)) {
+    }
+    if ((word & WANTED) != 0)
+        (void)kin__wake_all(t->key);
+    if ((word & WATCHED) != 0)
+        (void)kin__wake_all(t->watch);
+}
+
+void kin__wire_close(kin__wire *wire)
+{
+    uint64_t users = kin__load64(&wire->users);
+    while (!kin__cas64(&wire->users, &users, users | CLOSED)) {
+    }
+    /* A thread that finishes a message is left to it, if nobody else is there who must be told. */
+    uint64_t finishing = kin__load32(&wire->finishing);
+    if (finishing == 0 || users > 1 + finishing)
+        os_stream_cancel(wire->stream);
+    wake_sleepers(&wire->receiving);
+    wake_sleepers(&wire->sending);
+    part(wire);
+}
+
+void kin__wire_cancel(kin__wire *wire)
+{
+    os_stream_cancel(wire->stream);
+}
+
+/* ---- turns ---- */
+
+typedef struct waiter {
+    const kin__wire *wire;
+    kin__turn *turn;
+} waiter;
+
+static bool must_sleep(void *object)
+{
+    waiter *me = object;
+    uint32_t word = kin__load32(&me->turn->word);
+    do {
+        if ((word & TAKEN) == 0 || is_closed(me->wire))
+            return false;
+    } while ((word & WANTED) == 0 && !kin__cas32(&me->turn->word, &word, word | WANTED));
+    return true;
+}
+
+static bool try_turn(kin__turn *t)
+{
+    uint32_t word = kin__load32(&t->word);
+    do {
+        if ((word & TAKEN) != 0)
+            return false;
+    } while (!kin__cas32(&t->word, &word, word | TAKEN));
+    return true;
+}
+
+static kin_err late(bool send)
+{
+    return kin__fail(KIN_ETIMEDOUT, send ? "the connection had no room in time" : "the connection had no message in time");
+}
+
+/* Takes the turn. The caller has joined. */
+static kin_err take_turn(kin__wire *w, kin__turn *t, uint64_t deadline)
+{
+    waiter me = {w, t};
+    for (kin_err err = KIN_OK;;) {
+        if (is_closed(w))
+            return kin__fail(KIN_EINVAL, "the connection was closed meanwhile");
+        if (try_turn(t))
+            return KIN_OK;
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT ? late(t == &w->sending) : err;
+        if (kin__thread_me() == 0)
+            return kin_last_code();
+        err = kin__park_on(&(kin__wait){.key = t->key, .must_sleep = must_sleep, .object = &me, .deadline = deadline,
+                                        .kind = KIN_TYPE_CONNECTION});
+    }
+}
+
+static void leave_turn(kin__turn *t)
+{
+    uint32_t word = kin__exchange32(&t->word, 0);
+    if ((word & WANTED) != 0)
+        (void)kin__wake_all(t->key);
+    if ((word & WATCHED) != 0)
+        (void)kin__wake_all(t->watch);
+}
+
+/* Remembers why there is no going on, for all who come. */
+static kin_err end(kin__turn *t, kin_err err)
+{
+    t->ended = err;
+    (void)snprintf(t->why, sizeof t->why, "%s", kin_last_error());
+    return err;
+}
+
+/* What a stream's failure means to the caller. */
+static kin_err failed(kin__wire *w, kin__turn *t, kin_err err)
+{
+    if (err == KIN_ENOMEM || err == KIN_ETIMEDOUT)
+        return err;
+    if (is_closed(w))
+        return kin__fail(KIN_EINVAL, "the connection was closed meanwhile");
+    if (err == KIN_ECANCELLED)
+        err = kin__fail(KIN_EPIPE, "the connection was ended");
+    return end(t, err);
+}
+
+/* ---- receiving ---- */
+
+/* Gives the frame what lies in the chunk. */
+static kin_err digest(kin__wire *w)
+{
+    if (w->piece) {
+        kin_err err = kin__frame_piece(&w->frame, w->chunk, w->chunk_end, w->whole);
+        if (err != KIN_ENOMEM)
+            w->piece = false;
+        return err;
+    }
+    size_t used = 0;
+    kin_err err = kin__frame_feed(&w->frame, w->chunk + w->chunk_at, w->chunk_end - w->chunk_at, &used);
+    w->chunk_at += used;
+    return err;
+}
+
+/* Reads what is there; *any: something was. Long messages go straight to their place. */
+static kin_err fill(kin__wire *w, bool *any)
+{
+    bool messages = os_stream_has_messages(w->stream), whole = false;
+    size_t space = 0, got = 0;
+    uint8_t *room = messages ? NULL : kin__frame_room(&w->frame, CHUNK, &space);
+    kin_err err = os_stream_read(w->stream, room != NULL ? room : w->chunk, room != NULL ? space : CHUNK, &got, &whole);
+    if (err == KIN_EPIPE && kin__frame_begun(&w->frame))
+        return kin__fail(KIN_EPIPE, "the other side closed its end, or died, in the middle of a message");
+    *any = err == KIN_OK && (got != 0 || whole);
+    if (!*any)
+        return err;
+    if (room != NULL) {
+        kin__frame_filled(&w->frame, got);
+        return KIN_OK;
+    }
+    w->chunk_at = 0;
+    w->chunk_end = got;
+    w->piece = messages;
+    w->whole = whole;
+    return KIN_OK;
+}
+
+/* Reads on until there is a message, or nothing more for now. */
+static kin_err pump(kin__wire *w)
+{
+    kin__turn *t = &w->receiving;
+    if (t->ended != KIN_OK)
+        return kin__fail_text(t->ended, t->why);
+    for (bool any = true; !w->frame.complete && any;) {
+        bool more = w->piece || w->chunk_at < w->chunk_end;
+        kin_err err = more ? digest(w) : fill(w, &any);
+        if (err == KIN_EPROTO) { /* no telling where the next message begins */
+            err = failed(w, t, err);
+            os_stream_cancel(w->stream);
+            return err;
+        }
+        if (err != KIN_OK)
+            return failed(w, t, err);
+    }
+    return KIN_OK;
+}
+
+static kin_err await_message(kin__wire *w, uint64_t deadline)
+{
+    for (;;) {
+        kin_err err = pump(w);
+        if (err != KIN_OK || w->frame.complete)
+            return err;
+        err = os_stream_wait(w->stream, OS_STREAM_READ, deadline);
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT ? late(false) : failed(w, &w->receiving, err);
+    }
+}
+
+kin_err kin__wire_look(kin__wire *wire, const uint8_t **data, size_t *size, uint64_t deadline)
+{
+    static const uint8_t nothing[1];
+    if (!join(wire))
+        return KIN_EINVAL;
+    kin_err err = take_turn(wire, &wire->receiving, deadline);
+    if (err == KIN_OK && (err = await_message(wire, deadline)) != KIN_OK)
+        leave_turn(&wire->receiving);
+    if (err != KIN_OK) {
+        part(wire);
+        return err;
+    }
+    *data = wire->frame.size != 0 ? wire->frame.data : nothing;
+    *size = wire->frame.size;
+    return KIN_OK;
+}
+
+void kin__wire_done(kin__wire *wire, bool drop)
+{
+    if (drop)
+        kin__frame_next(&wire->frame);
+    leave_turn(&wire->receiving);
+    part(wire);
+}
+
+void *kin__wire_take(kin__wire *wire, size_t *size)
+{
+    void *data = kin__frame_take(&wire->frame, size);
+    leave_turn(&wire->receiving);
+    part(wire);
+    return data;
+}
+
+/* ---- sending ---- */
+
+/* What is still to be sent of a message: its head, then its bytes. */
+typedef struct parcel {
+    const uint8_t *head, *data;
+    size_t head_size, size;
+} parcel;
+
+static void advance(parcel *p, size_t taken)
+{
+    size_t of_head = taken < p->head_size ? taken : p->head_size;
+    p->head += of_head;
+    p->head_size -= of_head;
+    if (p->data != NULL)
+        p->data += taken - of_head;
+    p->size -= taken - of_head;
+}
+
+/* Sends on, at least until something is taken, until all is or the time is over. */
+static kin_err push(kin__wire *w, parcel *p, uint64_t deadline, bool *begun)
+{
+    while (!*begun || p->head_size + p->size != 0) {
+        size_t taken = 0;
+        bool any = false;
+        kin_err err = os_stream_write(w->stream, p->head, p->head_size, p->data, p->size, &taken, &any);
+        if (err != KIN_OK)
+            return err;
+        *begun = *begun || any;
+        advance(p, taken);
+        if (*begun && p->head_size + p->size == 0)
+            break;
+        err = os_stream_wait(w->stream, OS_STREAM_WRITE, deadline);
+        if (err != KIN_OK)
+            return err;
+    }
+    return os_stream_wait(w->stream, OS_STREAM_SENT, deadline);
+}
+
+static void finish(void *arg)
+{
+    kin__wire *w = arg;
+    parcel p = {.data = w->rest, .size = w->rest_size};
+    bool begun = true;
+    kin_err err = push(w, &p, OS_NEVER, &begun);
+    if (err != KIN_OK)
+        (void)failed(w, &w->sending, err);
+    free(w->rest);
+    w->rest = NULL;
+    kin__store32(&w->finishing, 0);
+    leave_turn(&w->sending);
+    part(w);
+}
+
+/* The time is over in the middle of a message: a thread of kin's sends the rest, and has the turn meanwhile. */
+static kin_err finish_later(kin__wire *w, const parcel *p)
+{
+    size_t size = p->head_size + p->size;
+    w->rest = KIN_FAULT("malloc") ? NULL : malloc(size != 0 ? size : 1);
+    if (w->rest != NULL) {
+        if (p->head_size != 0)
+            memcpy(w->rest, p->head, p->head_size);
+        if (p->size != 0)
+            memcpy(w->rest + p->head_size, p->data, p->size);
+        w->rest_size = size;
+        kin__store32(&w->finishing, 1);
+        if (os_thread_start(finish, w, FINISHER_STACK) == KIN_OK)
+            return KIN_OK;
+        kin__store32(&w->finishing, 0);
+        free(w->rest);
+        w->rest = NULL;
+    }
+    kin__fail(KIN_EPIPE, "the connection is ended: time was over in the middle of a message, and there was no memory or thread to send the rest");
+    kin_err err = end(&w->sending, KIN_EPIPE);
+    os_stream_cancel(w->stream);
+    return err;
+}
+
+kin_err kin__wire_send(kin__wire *wire, const void *data, size_t size, uint64_t deadline)
+{
+    if (size > wire->limit)
+        return kin__fail(KIN_EMSGSIZE, "a message of %zu bytes; the connection takes at most %zu", size, wire->limit);
+    if (!join(wire))
+        return KIN_EINVAL;
+    kin__turn *t = &wire->sending;
+    kin_err err = take_turn(wire, t, deadline);
+    if (err != KIN_OK) {
+        part(wire);
+        return err;
+    }
+    if (t->ended != KIN_OK) {
+        err = kin__fail_text(t->ended, t->why);
+    } else {
+        uint8_t head[KIN__FRAME_HEAD];
+        bool begun = false;
+        parcel p = {.head = head, .data = data, .size = size};
+        if (!os_stream_has_messages(wire->stream))
+            p.head_size = kin__frame_head(head, size);
+        err = push(wire, &p, deadline, &begun);
+        if (err == KIN_ETIMEDOUT && begun) {
+            err = finish_later(wire, &p);
+            if (err == KIN_OK)
+                return KIN_OK; /* the turn and the place among the users are that thread's now */
+        } else if (err != KIN_OK) {
+            err = err == KIN_ETIMEDOUT ? late(true) : failed(wire, t, err);
+        }
+    }
+    leave_turn(t);
+    part(wire);
+    return err;
+}
+
+/* ---- kin_wait ---- */
+
+uint64_t kin__wire_key(const kin__wire *wire, bool send)
+{
+    return send ? wire->sending.watch : wire->receiving.watch;
+}
+
+void kin__wire_arm(kin__wire *wire, bool send)
+{
+    kin__or32(send ? &wire->sending.word : &wire->receiving.word, WATCHED);
+}
+
+/* Gives the turn back to those who want it; kin_wait goes on watching, unless a message came in between. */
+static void leave_quietly(kin__turn *t)
+{
+    uint32_t word = kin__load32(&t->word);
+    while (!kin__cas32(&t->word, &word, word & WATCHED)) {
+    }
+    if ((word & WANTED) != 0)
+        (void)kin__wake_all(t->key);
+}
+
+bool kin__wire_ready(kin__wire *wire, bool send)
+{
+    kin__error_kept kept;
+    if (is_closed(wire) || !join(wire))
+        return true; /* who uses it is told */
+    kin__error_keep(&kept);
+    kin__turn *t = send ? &wire->sending : &wire->receiving;
+    bool ready;
+    if (!try_turn(t)) { /* another thread is at it, and takes what comes; unless it was just leaving */
+        ready = !send && os_stream_wait(wire->stream, OS_STREAM_READ, 0) == KIN_OK;
+    } else {
+        if (send)
+            ready = t->ended != KIN_OK || os_stream_wait(wire->stream, OS_STREAM_WRITE, 0) == KIN_OK;
+        else
+            ready = pump(wire) != KIN_OK || wire->frame.complete;
+        leave_quietly(t);
+    }
+    part(wire);
+    kin__error_back(&kept);
+    return ready;
+}
