@@ -270,6 +270,28 @@ void os_park_leave(uint32_t slot, uint32_t generation);
 kin_err os_order_begin(void);
 void os_order_all(void);
 
+/* ---- watch.c: descriptors, sockets and HANDLEs of the program, becoming ready ----------------------------------------- */
+
+enum { OS_READABLE = 1, OS_WRITABLE = 2, OS_SIGNALLED = 4 /* a HANDLE of Windows */ };
+typedef struct os_source {
+    intptr_t source; /* a descriptor, on Windows a SOCKET or a HANDLE: borrowed */
+    uint32_t events; /* one of the above */
+    bool ready;
+} os_source;
+
+/* Marks those that are ready now, or have an error to tell, in addition to those that are marked. Does not wait; a HANDLE
+ * that a successful wait changes (an auto-reset event) is changed. KIN_EINVAL: *wrong is not open. */
+kin_err os_sources_look(os_source *sources, size_t count, size_t *wrong);
+
+/* Has ready(arg) called once, on a thread of kin's, when at least one of `sources` (copied; the same may be in it twice)
+ * is ready: possibly before this returns, and possibly for nothing, so that the caller looks. `ready` must not wait, nor
+ * call anything of this section. No descriptor or socket is changed by it. KIN_ENOMEM, KIN_EMFILE, KIN_EAGAIN … */
+typedef struct os_watch os_watch;
+kin_err os_watch_add(const os_source *sources, size_t count, void (*ready)(void *arg), void *arg, os_watch **watch);
+/* When this returns `ready` is not running and will not be called. Marks those `sources` (the same array) that the watch
+ * may have changed by seeing them: HANDLEs. NULL does nothing. */
+void os_watch_remove(os_watch *watch, os_source *sources);
+
 /* ---- system.c -------------------------------------------------------------------------------------------------------- */
 
 /* CPUs this process may use: affinity, and the cgroup's quota rounded up. At least 1. */
@@ -367,6 +389,8 @@ kin_err os_stream_write(os_stream *stream, const void *head, size_t head_size, c
  * the hands of the system, so that it arrives even if this end is closed. KIN_ETIMEDOUT; KIN_OK when it was cancelled, too. */
 typedef enum os_stream_for { OS_STREAM_READ, OS_STREAM_WRITE, OS_STREAM_SENT } os_stream_for;
 kin_err os_stream_wait(os_stream *stream, os_stream_for what, uint64_t deadline);
+/* What becomes ready (watch.c) when os_stream_wait would return. False: it would return now. Any thread. */
+bool os_stream_source(os_stream *stream, os_stream_for what, os_source *source);
 
 /* From now on reading and writing is KIN_ECANCELLED, and nobody waits; the other side sees the end. From any thread. */
 void os_stream_cancel(os_stream *stream);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { TAKEN = 1, WANTED = 2, WATCHED = 4 };
+enum { UNWATCHED = 2 }; /* of kin__turn.fired: it could not be watched */
 #define CLOSED ((uint64_t)1 << 63)
 #define CHUNK ((size_t)65536)
 #define FINISHER_STACK 65536u
@@ -40,6 +41,9 @@ static void part(kin__wire *w)
     }
     if (users - 1 != CLOSED)
         return;
+    os_watch_remove(w->receiving.watch, NULL);
+    os_watch_remove(w->sending.watch, NULL);
+    uv_mutex_destroy(&w->watching);
     os_stream_close(w->stream);
     kin__frame_free(&w->frame);
     free(w->chunk);
@@ -50,7 +54,7 @@ static void part(kin__wire *w)
 static void turn_begin(kin__turn *t)
 {
     t->key = kin__unique();
-    t->watch = kin__unique();
+    t->watch_key = kin__unique();
 }
 
 kin_err kin__wire_begin(kin__wire *wire, os_stream *stream, size_t limit, void (*gone)(kin__wire *wire))
@@ -59,6 +63,10 @@ kin_err kin__wire_begin(kin__wire *wire, os_stream *stream, size_t limit, void (
     wire->chunk = KIN_FAULT("malloc") ? NULL : malloc(CHUNK);
     if (wire->chunk == NULL)
         return kin__fail(KIN_ENOMEM, "no memory for a connection");
+    if (uv_mutex_init(&wire->watching) != 0) {
+        free(wire->chunk);
+        return kin__fail(KIN_ENOMEM, "no memory for a mutex");
+    }
     wire->stream = stream;
     wire->limit = limit != 0 ? limit : KIN__WIRE_MESSAGE;
     wire->frame.limit = wire->limit;
@@ -77,7 +85,7 @@ static void wake_sleepers(kin__turn *t)
     if ((word & WANTED) != 0)
         (void)kin__wake_all(t->key);
     if ((word & WATCHED) != 0)
-        (void)kin__wake_all(t->watch);
+        (void)kin__wake_all(t->watch_key);
 }
 
 void kin__wire_close(kin__wire *wire)
@@ -146,7 +154,7 @@ static kin_err take_turn(kin__wire *w, kin__turn *t, uint64_t deadline)
         if (kin__thread_me() == 0)
             return kin_last_code();
         err = kin__park_on(&(kin__wait){.key = t->key, .must_sleep = must_sleep, .object = &me, .deadline = deadline,
-                                        .kind = KIN_TYPE_CONNECTION});
+                                        .kind = KIN_TYPE_CONNECTION, .interruptible = true});
     }
 }
 
@@ -156,7 +164,70 @@ static void leave_turn(kin__turn *t)
     if ((word & WANTED) != 0)
         (void)kin__wake_all(t->key);
     if ((word & WATCHED) != 0)
-        (void)kin__wake_all(t->watch);
+        (void)kin__wake_all(t->watch_key);
+}
+
+/* ---- waiting for the stream, by who has the turn ---- */
+
+typedef struct sleeper {
+    kin__wire *wire;
+    uint64_t key;
+    uint32_t fired;
+} sleeper;
+
+static void stream_ready(void *arg)
+{
+    sleeper *me = arg;
+    kin__store32(&me->fired, 1);
+    (void)kin__wake_all(me->key);
+}
+
+static bool is_quiet(void *object)
+{
+    const sleeper *me = object;
+    return kin__load32(&me->fired) == 0 && !is_closed(me->wire);
+}
+
+/* Whether os_stream_wait would return at once. */
+static bool is_ready_now(kin__wire *w, os_stream_for what)
+{
+    os_source source;
+    size_t wrong;
+    return !os_stream_source(w->stream, what, &source) || os_sources_look(&source, 1, &wrong) != KIN_OK || source.ready;
+}
+
+/* Asleep as everybody in kin, so that it can be interrupted; the thread that watches streams wakes it. */
+static kin_err sleep_for(kin__wire *w, os_stream_for what, uint64_t deadline)
+{
+    os_source source;
+    if (!os_stream_source(w->stream, what, &source))
+        return KIN_OK;
+    for (kin__spin spin = {0}; kin__spin_more(&spin);) {
+        if (is_ready_now(w, what))
+            return KIN_OK;
+    }
+    if (kin__thread_me() == 0)
+        return kin_last_code();
+    sleeper me = {.wire = w, .key = kin__unique()};
+    os_watch *watch;
+    kin_err err = os_watch_add(&source, 1, stream_ready, &me, &watch);
+    if (err != KIN_OK)
+        return err;
+    do {
+        err = kin__park_on(&(kin__wait){.key = me.key, .must_sleep = is_quiet, .object = &me, .deadline = deadline,
+                                        .kind = KIN_TYPE_CONNECTION, .interruptible = true});
+    } while (err == KIN_OK && is_quiet(&me));
+    os_watch_remove(watch, &source);
+    return err;
+}
+
+static kin_err await(kin__wire *w, os_stream_for what, uint64_t deadline, bool plain)
+{
+    if (plain)
+        return os_stream_wait(w->stream, what, deadline);
+    if (deadline != OS_NEVER && kin__now_ns() >= deadline)
+        return is_ready_now(w, what) ? KIN_OK : kin__fail(KIN_ETIMEDOUT, "too late");
+    return sleep_for(w, what, deadline);
 }
 
 /* Remembers why there is no going on, for all who come. */
@@ -167,10 +238,16 @@ static kin_err end(kin__turn *t, kin_err err)
     return err;
 }
 
+/* Whether a failure says nothing of the connection. */
+static bool passes(kin_err err)
+{
+    return err == KIN_ETIMEDOUT || err == KIN_EINTERRUPTED || err == KIN_ENOMEM || err == KIN_EMFILE || err == KIN_EAGAIN || err == KIN_ESTATE;
+}
+
 /* What a stream's failure means to the caller. */
 static kin_err failed(kin__wire *w, kin__turn *t, kin_err err)
 {
-    if (err == KIN_ENOMEM || err == KIN_ETIMEDOUT)
+    if (passes(err))
         return err;
     if (is_closed(w))
         return kin__fail(KIN_EINVAL, "the connection was closed meanwhile");
@@ -245,7 +322,7 @@ static kin_err await_message(kin__wire *w, uint64_t deadline)
         kin_err err = pump(w);
         if (err != KIN_OK || w->frame.complete)
             return err;
-        err = os_stream_wait(w->stream, OS_STREAM_READ, deadline);
+        err = await(w, OS_STREAM_READ, deadline, w->plain);
         if (err != KIN_OK)
             return err == KIN_ETIMEDOUT ? late(false) : failed(w, &w->receiving, err);
     }
@@ -303,7 +380,7 @@ static void advance(parcel *p, size_t taken)
 }
 
 /* Sends on, at least until something is taken, until all is or the time is over. */
-static kin_err push(kin__wire *w, parcel *p, uint64_t deadline, bool *begun)
+static kin_err push(kin__wire *w, parcel *p, uint64_t deadline, bool plain, bool *begun)
 {
     while (!*begun || p->head_size + p->size != 0) {
         size_t taken = 0;
@@ -315,11 +392,11 @@ static kin_err push(kin__wire *w, parcel *p, uint64_t deadline, bool *begun)
         advance(p, taken);
         if (*begun && p->head_size + p->size == 0)
             break;
-        err = os_stream_wait(w->stream, OS_STREAM_WRITE, deadline);
+        err = await(w, OS_STREAM_WRITE, deadline, plain);
         if (err != KIN_OK)
             return err;
     }
-    return os_stream_wait(w->stream, OS_STREAM_SENT, deadline);
+    return await(w, OS_STREAM_SENT, deadline, plain);
 }
 
 static void finish(void *arg)
@@ -327,7 +404,7 @@ static void finish(void *arg)
     kin__wire *w = arg;
     parcel p = {.data = w->rest, .size = w->rest_size};
     bool begun = true;
-    kin_err err = push(w, &p, OS_NEVER, &begun);
+    kin_err err = push(w, &p, OS_NEVER, true, &begun);
     if (err != KIN_OK)
         (void)failed(w, &w->sending, err);
     free(w->rest);
@@ -381,8 +458,8 @@ kin_err kin__wire_send(kin__wire *wire, const void *data, size_t size, uint64_t 
         parcel p = {.head = head, .data = data, .size = size};
         if (!os_stream_has_messages(wire->stream))
             p.head_size = kin__frame_head(head, size);
-        err = push(wire, &p, deadline, &begun);
-        if (err == KIN_ETIMEDOUT && begun) {
+        err = push(wire, &p, deadline, wire->plain, &begun);
+        if (begun && err != KIN_OK && passes(err)) {
             err = finish_later(wire, &p);
             if (err == KIN_OK)
                 return KIN_OK; /* the turn and the place among the users are that thread's now */
@@ -399,12 +476,43 @@ kin_err kin__wire_send(kin__wire *wire, const void *data, size_t size, uint64_t 
 
 uint64_t kin__wire_key(const kin__wire *wire, bool send)
 {
-    return send ? wire->sending.watch : wire->receiving.watch;
+    return send ? wire->sending.watch_key : wire->receiving.watch_key;
+}
+
+static void watch_fired(void *arg)
+{
+    kin__turn *t = arg;
+    kin__store32(&t->fired, 1);
+    (void)kin__wake_all(t->watch_key);
 }
 
 void kin__wire_arm(kin__wire *wire, bool send)
 {
-    kin__or32(send ? &wire->sending.word : &wire->receiving.word, WATCHED);
+    kin__turn *t = send ? &wire->sending : &wire->receiving;
+    kin__error_kept kept;
+    os_source source;
+    kin__error_keep(&kept);
+    if (!join(wire)) {
+        kin__error_back(&kept);
+        return;
+    }
+    kin__or32(&t->word, WATCHED);
+    uv_mutex_lock(&wire->watching);
+    if (t->watch != NULL && kin__load32(&t->fired) != 0) {
+        os_watch_remove(t->watch, NULL);
+        t->watch = NULL;
+    }
+    if (t->watch == NULL) {
+        kin__store32(&t->fired, 0);
+        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source) &&
+            os_watch_add(&source, 1, watch_fired, t, &t->watch) != KIN_OK) {
+            t->watch = NULL;
+            kin__store32(&t->fired, UNWATCHED); /* it seems to be ready then, and who uses it finds out */
+        }
+    }
+    uv_mutex_unlock(&wire->watching);
+    kin__error_back(&kept);
+    part(wire);
 }
 
 /* Gives the turn back to those who want it; kin_wait goes on watching, unless a message came in between. */
@@ -420,20 +528,23 @@ static void leave_quietly(kin__turn *t)
 bool kin__wire_ready(kin__wire *wire, bool send)
 {
     kin__error_kept kept;
-    if (is_closed(wire) || !join(wire))
-        return true; /* who uses it is told */
     kin__error_keep(&kept);
+    if (!join(wire)) {
+        kin__error_back(&kept);
+        return true; /* who uses it is told */
+    }
     kin__turn *t = send ? &wire->sending : &wire->receiving;
     bool ready;
     if (!try_turn(t)) { /* another thread is at it, and takes what comes; unless it was just leaving */
-        ready = !send && os_stream_wait(wire->stream, OS_STREAM_READ, 0) == KIN_OK;
+        ready = !send && is_ready_now(wire, OS_STREAM_READ);
     } else {
         if (send)
-            ready = t->ended != KIN_OK || os_stream_wait(wire->stream, OS_STREAM_WRITE, 0) == KIN_OK;
+            ready = t->ended != KIN_OK || is_ready_now(wire, OS_STREAM_WRITE);
         else
             ready = pump(wire) != KIN_OK || wire->frame.complete;
         leave_quietly(t);
     }
+    ready = ready || kin__load32(&t->fired) == UNWATCHED;
     part(wire);
     kin__error_back(&kept);
     return ready;

@@ -11,14 +11,18 @@
 #include "kin/connection.h"
 #include "park.h"
 
+#include <uv.h>
+
 #define KIN__WIRE_MESSAGE ((size_t)1 << 30) /* the longest message, unless it is said otherwise */
 
 /* A turn: who has it may use one direction. */
 typedef struct kin__turn {
-    uint32_t word;  /* TAKEN, WANTED, WATCHED: wire.c                                     */
-    uint64_t key;   /* what those sleep on who want it; key of kin_wait's: `watch`        */
-    uint64_t watch;
-    kin_err ended;  /* there is no going on in this direction: the error that everybody gets, with these words */
+    uint32_t word;      /* TAKEN, WANTED, WATCHED: wire.c                     */
+    uint32_t fired;     /* the watch has seen something                       */
+    uint64_t key;       /* what those sleep on who want the turn              */
+    uint64_t watch_key; /* what kin_wait sleeps on                            */
+    os_watch *watch;    /* of the stream, for kin_wait                        */
+    kin_err ended;      /* there is no going on in this direction: the error that everybody gets, with these words */
     char why[256];
 } kin__turn;
 
@@ -27,6 +31,8 @@ typedef struct kin__wire {
     size_t limit;  /* of a message that is sent                                           */
     uint64_t users; /* CLOSED, and how many calls are under way                           */
     void (*gone)(struct kin__wire *wire); /* called once it is closed and nobody uses it  */
+    bool plain;     /* who waits cannot be interrupted, and needs no place in the thread table. While one thread has it only */
+    uv_mutex_t watching; /* the turns' watches                                                 */
     kin__turn receiving, sending;
     /* of who receives: */
     kin__frame frame;

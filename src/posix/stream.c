@@ -596,6 +596,12 @@ kin_err os_stream_wait(os_stream *stream, os_stream_for what, uint64_t deadline)
     return wait_for(stream->fd, what == OS_STREAM_READ ? POLLIN : POLLOUT, deadline);
 }
 
+bool os_stream_source(os_stream *stream, os_stream_for what, os_source *source)
+{
+    *source = (os_source){.source = stream->fd, .events = what == OS_STREAM_READ ? OS_READABLE : OS_WRITABLE};
+    return what != OS_STREAM_SENT;
+}
+
 void os_stream_cancel(os_stream *stream)
 {
     kin__store32(&stream->cancelled, 1);
