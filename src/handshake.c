@@ -26,7 +26,7 @@ static kin_err send_next(kin__wire *wire, kin__auth *auth, uint64_t deadline)
     uint8_t message[KIN__AUTH_MESSAGE];
     size_t size;
     kin__auth_take(auth, message, &size);
-    return kin__wire_send(wire, message, size, deadline);
+    return kin__wire_send(wire, NULL, 0, message, size, deadline);
 }
 
 /* To a side that has failed, as a courtesy: without waiting, and whatever comes of it. */

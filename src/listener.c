@@ -6,10 +6,10 @@
 #include "kin/listener.h"
 
 #include "address.h"
-#include "connection.h"
 #include "error.h"
 #include "fault.h"
 #include "handshake.h"
+#include "stream_connection.h"
 #include "wait.h"
 
 #include <stdlib.h>

@@ -438,9 +438,9 @@ static kin_err finish_later(kin__wire *w, const parcel *p)
     return err;
 }
 
-kin_err kin__wire_send(kin__wire *wire, const void *data, size_t size, uint64_t deadline)
+kin_err kin__wire_send(kin__wire *wire, const void *mark, size_t mark_size, const void *data, size_t size, uint64_t deadline)
 {
-    if (size > wire->limit)
+    if (size > wire->limit || mark_size > wire->limit - size)
         return kin__fail(KIN_EMSGSIZE, "a message of %zu bytes; the connection takes at most %zu", size, wire->limit);
     if (!join(wire))
         return KIN_EINVAL;
@@ -453,11 +453,14 @@ kin_err kin__wire_send(kin__wire *wire, const void *data, size_t size, uint64_t 
     if (t->ended != KIN_OK) {
         err = kin__fail_text(t->ended, t->why);
     } else {
-        uint8_t head[KIN__FRAME_HEAD];
+        uint8_t head[KIN__FRAME_HEAD + KIN__WIRE_MARK];
         bool begun = false;
         parcel p = {.head = head, .data = data, .size = size};
         if (!os_stream_has_messages(wire->stream))
-            p.head_size = kin__frame_head(head, size);
+            p.head_size = kin__frame_head(head, mark_size + size);
+        if (mark_size != 0)
+            memcpy(head + p.head_size, mark, mark_size);
+        p.head_size += mark_size;
         err = push(wire, &p, deadline, wire->plain, &begun);
         if (begun && err != KIN_OK && passes(err)) {
             err = finish_later(wire, &p);

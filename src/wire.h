@@ -53,8 +53,10 @@ void kin__wire_close(kin__wire *wire);
 /* Ends it as if the other side had gone. From any thread that keeps it from being closed. */
 void kin__wire_cancel(kin__wire *wire);
 
-/* Sends. KIN_EMSGSIZE, KIN_ETIMEDOUT (nothing was sent), KIN_EPIPE, KIN_EINVAL (closed meanwhile), KIN_ENOMEM. */
-kin_err kin__wire_send(kin__wire *wire, const void *data, size_t size, uint64_t deadline);
+/* Sends a message of `mark` (at most KIN__WIRE_MARK bytes) and then `data`. KIN_EMSGSIZE, KIN_ETIMEDOUT (nothing was sent),
+ * KIN_EPIPE, KIN_EINVAL (closed meanwhile), KIN_ENOMEM, KIN_EINTERRUPTED. */
+#define KIN__WIRE_MARK 8u
+kin_err kin__wire_send(kin__wire *wire, const void *mark, size_t mark_size, const void *data, size_t size, uint64_t deadline);
 
 /* Waits for a message, and for the turn to receive it, which is the caller's if it succeeds: it says kin__wire_done or
  * kin__wire_take then. `data` is valid until that. KIN_ETIMEDOUT, KIN_EPIPE, KIN_EPROTO (too long, or none), KIN_EINVAL. */
