@@ -54,7 +54,7 @@ struct kin_listener {
     bool closing;
     bool listening; /* the thread that takes connections is there */
     handshake *oldest;
-    uint32_t pending;
+    uint32_t pending, leaving; /* and how many of them have been cancelled */
     kin_connection **row; /* a ring of options.backlog places */
     uint32_t row_first, row_count;
 };
@@ -105,6 +105,7 @@ static void unlink_handshake(kin_listener *l, const handshake *h)
         at = &(*at)->next;
     *at = h->next;
     l->pending--;
+    l->leaving -= h->cancelled;
     uv_cond_broadcast(&l->changed);
 }
 
@@ -138,8 +139,10 @@ static handshake *find_victim(const kin_listener *l)
     return oldest;
 }
 
-static void cancel(handshake *h)
+/* With the mutex. */
+static void cancel(kin_listener *l, handshake *h)
 {
+    l->leaving += !h->cancelled;
     h->cancelled = true;
     kin__wire_cancel(kin__stream_wire(h->connection));
 }
@@ -148,14 +151,14 @@ static void cancel(handshake *h)
 static bool make_place(kin_listener *l)
 {
     while (!l->closing && l->pending >= l->options.pending) {
-        handshake *victim = find_victim(l);
+        handshake *victim = l->leaving == 0 ? find_victim(l) : NULL;
         uint64_t now = kin__now_ns();
         if (victim == NULL)
-            uv_cond_wait(&l->changed, &l->mutex); /* one that was ended is on its way out */
+            uv_cond_wait(&l->changed, &l->mutex); /* one that was cancelled is on its way out */
         else if (now < victim->began + GRACE_NS)
             (void)uv_cond_timedwait(&l->changed, &l->mutex, victim->began + GRACE_NS - now);
         else
-            cancel(victim);
+            cancel(l, victim);
     }
     return !l->closing;
 }
@@ -165,7 +168,7 @@ static void pause_for_a_while(kin_listener *l)
     uv_mutex_lock(&l->mutex);
     handshake *victim = find_victim(l);
     if (victim != NULL && kin__load32(&victim->proved) == 0)
-        cancel(victim); /* what it has is what is lacking */
+        cancel(l, victim); /* what it has is what is lacking */
     if (!l->closing)
         (void)uv_cond_timedwait(&l->changed, &l->mutex, PAUSE_NS);
     uv_mutex_unlock(&l->mutex);
@@ -367,7 +370,7 @@ void kin_listener_close(kin_listener *listener)
     l->closing = true;
     os_port_cancel(l->port);
     for (handshake *h = l->oldest; h != NULL; h = h->next)
-        cancel(h);
+        cancel(l, h);
     tell(l, ENDED);
     uv_cond_broadcast(&l->changed);
     while (l->listening || l->pending > 0)
