@@ -180,6 +180,7 @@ static void a_wake_is_passed_on_by_who_gives_up_at_a_lock(void **state)
         assert_true(crash_until_asleep(1));
         begin_wait(&second, put != 0, test_ms(20000));
         assert_true(crash_until_asleep(2));
+        crash_spin_us(20000); /* the second has most likely looked for the last time then */
         kin__store64(&side->word, other.me);
         if (put)
             check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
