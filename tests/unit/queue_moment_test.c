@@ -190,8 +190,10 @@ static void a_wake_is_passed_on_by_who_gives_up_at_a_lock(void **state)
         assert_int_equal(first.err, KIN_ETIMEDOUT);
         kin__store64(&side->word, 0);
         kin__latch_look(&of);
+        uint64_t since = uv_hrtime();
         assert_int_equal(uv_thread_join(&second.thread), 0);
         assert_int_equal(second.err, KIN_OK);
+        assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000); /* woken, not only in time for a last look */
         end_idle(&other);
         (void)teardown(NULL);
     }
