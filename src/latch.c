@@ -82,8 +82,8 @@ static void wait_a_little(latch_wait w, patience *p)
                                        .kind = KIN_TYPE_QUEUE, .name = p->name});
 }
 
-/* The word is ours; whose own it was may still be within. */
-static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, patience *p, bool *inherited, uint64_t *who)
+/* The word is ours, and was `before`; whose own it was may still be within. */
+static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, uint64_t before, patience *p, bool *inherited, uint64_t *who)
 {
     kin__latch *latch = l->latch;
     kin__order_all();
@@ -93,9 +93,9 @@ static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, patience *p
             *inherited = *inherited || (own != 0 && !kin__owner_alive(own));
             return KIN_OK;
         }
-        if (p->end != KIN_OK) { /* it stays the other's own, as if nothing had been */
+        if (p->end != KIN_OK) { /* as if nothing had been: it stays the other's own, or the dead one's, who may have been in the middle */
             *who = own;
-            kin__store64(&latch->word, own | KIN__OWN);
+            kin__store64(&latch->word, before);
             kin__latch_look(l);
             return p->end;
         }
@@ -110,7 +110,7 @@ bool kin__latch_claim(const kin__latch_of *l, uint64_t me, uint64_t deadline, co
     *inherited = owner != 0;
     if ((owner != 0 && kin__owner_alive(owner)) || !kin__cas64(&l->latch->word, &word, me))
         return false;
-    return owner == 0 || wait_until_empty(l, me, &p, inherited, &who) == KIN_OK;
+    return owner == 0 || wait_until_empty(l, me, word, &p, inherited, &who) == KIN_OK;
 }
 
 kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who)
@@ -130,13 +130,13 @@ kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline,
             if (!kin__cas64(&latch->word, &word, me))
                 continue;
             KIN_CRASH_POINT("latch.taken.away");
-            if (own) {
+            if (own && !dead) {
                 uint32_t needed = latch->needed != 0 ? latch->needed : KIN__LATCH_STREAK;
                 latch->needed = needed < NEEDED_MOST ? needed * 2 : needed;
-                latch->streak = 0;
             }
+            latch->streak = 0;
             *inherited = dead;
-            return wait_until_empty(l, me, &p, inherited, who);
+            return wait_until_empty(l, me, word, &p, inherited, who);
         }
         if (p.end != KIN_OK) {
             *who = owner;

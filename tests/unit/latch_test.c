@@ -316,7 +316,7 @@ static void inherited(void **state)
     }
 }
 
-/* Who took it away dies while it waits: the next waits in its place, and who gives up gives it back to the living owner. */
+/* Who took it away dies while it waits: the next waits in its place, and if it gives up, the one after that does. */
 static void inherited_from_one_who_waited(void **state)
 {
     (void)state;
@@ -331,8 +331,7 @@ static void inherited_from_one_who_waited(void **state)
     run(&o, ENTER);
     assert_int_equal(o.err, KIN_ETIMEDOUT);
     assert_true(o.who == kin__me);
-    assert_true(latch.word == (kin__me | KIN__OWN));
-    kin__store64(&latch.word, dead.me);
+    assert_true(latch.word == dead.me); /* it may have held it, and died in the middle: somebody must learn that */
     o.timeout_ms = test_ms(20000);
     begin(&o, ENTER);
     assert_true(crash_until_asleep(1));
