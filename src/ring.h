@@ -29,7 +29,7 @@
  *
  * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own: who
  * goes to sleep calls kin__order_all after it has set the bit in `waits` and before its last look (park.h). A bit is only
- * cleared by who looked for sleepers and found none, and looks again then. */
+ * cleared by who looked for sleepers and found none, while nobody has set one (latch.h). */
 #ifndef KIN_SRC_RING_H
 #define KIN_SRC_RING_H
 
@@ -217,7 +217,7 @@ void kin__flow_wake_all(kin__flow *f);
 /* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
 static inline void kin__flow_arm(kin__flow *f, bool put)
 {
-    kin__or32(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
+    kin__waits_arm(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
 }
 
 #if defined(KIN_TEST_HOOKS)
