@@ -21,8 +21,10 @@ static uint32_t settle(kin__record *record, uint64_t *state)
             return what;
         }
         uint64_t right = kin__state_as(seen, what == KIN__WRITING ? KIN__FINISHED : KIN__READY);
-        if (kin__cas64(&record->state, &seen, right))
+        if (kin__cas64(&record->state, &seen, right)) {
             seen = right;
+            KIN_CRASH_POINT("region.settled");
+        }
     }
 }
 
@@ -106,6 +108,7 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     KIN_CRASH_POINT("region.finished");
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
+    KIN_CRASH_POINT("region.removed");
     advance(f);
 }
 
