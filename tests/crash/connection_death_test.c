@@ -11,7 +11,8 @@
 #include <string.h>
 #include <uv.h>
 
-enum { VICTIM, PARENT, OTHER, SENDERS = 5, EACH = 4, NUMBERS = 400, OTHERS = 2, LARGE = 9000, CAPACITY = 4096, SURVIVED = 77, STREAK = 300 };
+enum { VICTIM, PARENT, OTHER, OTHERS = 2, SENDERS = 5 };
+enum { EACH = 4, NUMBERS = 400, STREAK = 300, LARGE = 9000, CAPACITY = 4096, SURVIVED = 77 };
 enum { STOP = 99 }; /* a sender that tells a receiver to end */
 enum { TOKEN = 4711 };
 
@@ -141,8 +142,8 @@ static int act_poll(struct world *w, kin_connection *a, kin_connection *b, kin_v
     return SURVIVED;
 }
 
-static const char *const sending[] = {"ring.locked", "ring.committed", "ring.written.quickly", "ring.bagging", "ring.bagged", "ring.written",
-                                      "ring.put", NULL};
+static const char *const sending[] = {"ring.locked", "ring.committed", "ring.written.quickly", "ring.bagging",
+                                      "ring.bagged", "ring.written",   "ring.put",             NULL};
 static const char *const sending_own[] = {"ring.locked", "ring.committed", "ring.written.quickly", NULL};
 static const char *const waking[] = {"ring.waking", "park.waking", NULL};
 static const char *const sleeping[] = {"park.published", "park.sleeping", NULL};

@@ -10,6 +10,7 @@
 #include <string.h>
 
 enum { CAPACITY = 4096, NAME_AT = 24 };
+#define BLOCK_AT(block) (64 + (block) * (sizeof(kin__gate) + kin__ring_size(CAPACITY / KIN__UNIT)))
 
 static kin_connection *first, *second;
 static os_handle spare[2]; /* the handles of `first` */
@@ -129,8 +130,7 @@ static void wrong_sizes_are_refused(void **state)
         refused(h);
         for (size_t block = 0; block < 2; block++) {
             h = copy_of_good(KIN_TYPE_CONNECTION, good->size);
-            *word(h, 64 + block * (sizeof(kin__gate) + kin__ring_size(CAPACITY / KIN__UNIT)) + sizeof(kin__gate) + offsetof(kin__ring, units)) =
-                units[i];
+            *word(h, BLOCK_AT(block) + sizeof(kin__gate) + offsetof(kin__ring, units)) = units[i];
             refused(h);
         }
     }
@@ -182,8 +182,7 @@ static void nonsense_leads_nowhere(void **state)
         for (int i = 0; i < changes; i++) {
             x = x * 1664525u + 1013904223u;
             /* mostly in the words at the beginning of a block, else anywhere */
-            size_t block = (x >> 8 & 1) * (sizeof(kin__gate) + kin__ring_size(CAPACITY / KIN__UNIT));
-            size_t at = (x & 7) != 0 ? 64 + block + (x >> 12) % 850 : (x >> 12) % (size_t)good->size;
+            size_t at = (x & 7) != 0 ? BLOCK_AT(x >> 8 & 1) + (x >> 12) % 850 : (x >> 12) % (size_t)good->size;
             x = x * 1664525u + 1013904223u;
             *word(h, at < good->size - 4 ? at & ~(size_t)3 : 0) = (x >> 30) == 0 ? x : evil[(x >> 16) % (sizeof evil / sizeof evil[0])];
         }
