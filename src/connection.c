@@ -116,11 +116,8 @@ static kin_err send_parcel(kin_connection *c, const kin__parcel *parcel, int64_t
 {
     if (parcel->handle_count != 0 && !c->carries)
         return kin__fail(KIN_ENOTSUP, "connection '%s': objects, files and descriptors cross over a kin_pipe only", called(c));
-    if (parcel->handle_count > OS_BAG_MOST)
-        return kin__fail(KIN_EMSGSIZE, "connection '%s': the values have %zu handles, at most %d fit in one message", called(c),
-                         parcel->handle_count, OS_BAG_MOST);
     kin__letter letter = {.bytes = parcel->bytes, .size = parcel->size, .handles = parcel->handles,
-                          .handle_count = (uint32_t)parcel->handle_count, .what = KIN__ARGS};
+                          .handle_count = (uint32_t)(parcel->handle_count < UINT32_MAX ? parcel->handle_count : UINT32_MAX), .what = KIN__ARGS};
     return c->ops->send(c, &letter, timeout_ms);
 }
 
@@ -179,6 +176,12 @@ void kin_connection_close(kin_connection *c)
 }
 
 /* ---- for passing and for kin_wait: message.h ---- */
+
+void kin__ends_dropped(void)
+{
+    kin__add32(&kin__my.session->epoch, 1);
+    kin__wake_everybody();
+}
 
 kin_err kin__connection_export(const kin_connection *c, os_handle *handles, size_t *count, uint64_t *side)
 {

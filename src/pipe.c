@@ -245,15 +245,12 @@ static void pipe_close(kin_connection *c)
         return;
     kin__add32(&kin__my.session->epoch, 1);
     KIN_CRASH_POINT("pipe.told");
-    if (kin__load32(&e->shared->carried) != 0) {
-        /* Ends of other pipes may have gone with this one, in messages that nobody can receive any more. */
-        kin__wake_everybody();
-    } else {
-        if (c->receives)
-            kin__flow_wake_all(&e->in);
-        if (c->sends)
-            kin__flow_wake_all(&e->out);
-    }
+    if (c->receives)
+        kin__flow_wake_all(&e->in);
+    if (c->sends)
+        kin__flow_wake_all(&e->out);
+    if (kin__load32(&e->shared->carried) != 0)
+        kin__ends_dropped();
     KIN_CRASH_POINT("pipe.woken");
     kin__segment_release(e->shared);
 }

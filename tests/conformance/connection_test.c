@@ -294,6 +294,8 @@ static void as_large_as_3_gib(void **state)
     (void)state;
     if (test_on_windows())
         test_skip("3 GiB: not under Wine, nor on a machine of which nothing is known; 64 MB do");
+    if (test_by_spawn())
+        test_skip("3 GiB: once is enough, under fork");
     if (test_with_sanitizer() || test_emulated())
         test_skip("3 GiB: not with sanitizers, nor emulated");
     if (sizeof(size_t) < 8 || uv_get_free_memory() < (uint64_t)8 << 30)
