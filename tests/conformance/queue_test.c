@@ -86,8 +86,6 @@ static void wrong_calls(kin_queue *q)
     kin_view view = {buffer, 1};
     kin_message message = {0};
     kin_args *args = NULL;
-    uint64_t code = (uint64_t)kin_last_code();
-    (void)code;
     check_fails(KIN_EINVAL, kin_queue_put(q, buffer, 1, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_get(q, buffer, 8, &size, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_get_new(q, &data, &size, KIN_NOWAIT));
