@@ -121,6 +121,29 @@ static uint32_t stamp(const kin__flow *f, uint32_t what)
     return what | (uint32_t)(id ^ id >> 32) << 8;
 }
 
+uint32_t kin__flow_count(kin__flow *f)
+{
+    kin__found here = {0};
+    kin__entry entry;
+    uint64_t me = kin__load32(&f->ring->in_place) != 0 ? kin__thread_me() : 0;
+    if (me == 0 || kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
+        return kin__flow_items(f);
+    uint32_t count = 0;
+    uint64_t at = kin__load64_relaxed(&f->ring->head), tail = kin__load64(&f->ring->tail);
+    for (; kin__behind(tail, at) && kin__ring_step(f, at, tail, &here.record, &here.after); at = here.after)
+        count += settle(here.record, &here.state) != KIN__FINISHED;
+    (void)kin__ring_find(f, &here); /* and what is done with leaves, as far as it can */
+    kin__ring_unlock(f, false, me, entry);
+    kin__ring_look_after_get(f);
+    return count;
+}
+
+static void note_in_place(kin__flow *f)
+{
+    if (kin__load32(&f->ring->in_place) == 0)
+        kin__store32(&f->ring->in_place, 1);
+}
+
 /* ---- reserving ---- */
 
 typedef struct reservation {
@@ -164,6 +187,7 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
         v.letter = (kin__letter){.handles = &handle, .handle_count = 1, .what = KIN__BYTES | KIN__LARGE};
         v.real = size;
     }
+    note_in_place(f);
     err = kin__ring_put_waiting(f, try_reserve, &v, kin__record_units(v.letter.handle_count, v.letter.size), timeout_ms);
     if (err != KIN_OK) {
         if (large)
@@ -289,6 +313,7 @@ static kin_err try_take(kin__flow *f, void *arg)
 kin_err kin__flow_take(kin__flow *f, kin_message *m, int64_t timeout_ms)
 {
     taking t = {m, OS_NO_HANDLE};
+    note_in_place(f);
     kin_err err = kin__ring_get_waiting(f, try_take, &t, timeout_ms);
     if (err != KIN_OK || t.segment == OS_NO_HANDLE)
         return err;

@@ -59,7 +59,8 @@ typedef struct kin__ring {
     uint32_t units;     /* capacity: a power of two              */
     uint32_t max_items; /* 0: no limit                           */
     uint32_t waits;     /* all but KIN__WAITS_GET                */
-    uint32_t pad0[27];
+    uint32_t in_place;  /* something was reserved or taken, ever */
+    uint32_t pad0[26];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers */
@@ -180,6 +181,8 @@ bool kin__flow_writable(kin__flow *f, size_t size);
 bool kin__flow_has(kin__flow *f);
 /* Has what dead processes had reserved or taken put right, as a get would. */
 void kin__flow_settle(kin__flow *f);
+/* How many messages there are, those not counted that are given up and still lie behind older ones. */
+uint32_t kin__flow_count(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
