@@ -97,8 +97,11 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         uint32_t what = settle(found->record, &found->state);
         found->past = true;
         found->region = kin__behind(found->at, head);
-        if (what == KIN__READY)
+        if (what == KIN__READY) { /* its producer may have committed one that was passed over, before it put this */
+            if (kin__load32(&r->returned) != 0)
+                (void)look_through(f, found);
             return KIN_OK;
+        }
         kin__store64_release(&r->next, found->after); /* passed over */
         KIN_CRASH_POINT("region.passed");
         advance(f);

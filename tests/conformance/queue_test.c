@@ -80,7 +80,7 @@ static void capacity(void **state)
 
 static void wrong_calls(kin_queue *q)
 {
-    char buffer[8];
+    char buffer[8] = "";
     void *data = buffer;
     size_t size = 77, count = 77;
     kin_view view = {buffer, 1};
@@ -135,7 +135,7 @@ static void wrong_arguments(void **state)
 {
     (void)state;
     kin_queue *q = queue_new((kin_queue_options){.name = "strict"});
-    char buffer[8];
+    char buffer[8] = "";
     void *data;
     size_t size, count = 77;
     kin_view view = {buffer, 1}, bad[2] = {{buffer, 1}, {NULL, 5}};
@@ -588,7 +588,7 @@ static void shut_down(void **state)
     (void)state;
     for (int relaxed = 0; relaxed < 2; relaxed++) {
         kin_queue *q = queue_new((kin_queue_options){.name = "ended", .relaxed = relaxed != 0});
-        char buffer[8];
+        char buffer[8] = "";
         void *data;
         size_t size, done = 77;
         kin_view view = {buffer, 1};
