@@ -679,10 +679,8 @@ static bool has_message(kin_queue *q)
 size_t kin_queue_size(kin_queue *q)
 {
     size_t size = 0;
-    for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++) {
-        kin__flow_sweep(&q->flows[i]);
-        size += kin__flow_items(&q->flows[i]);
-    }
+    for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++)
+        size += kin__flow_count(&q->flows[i]);
     return size;
 }
 

@@ -361,7 +361,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
         }
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
-        err = attempt(f, arg);
+        err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : over(f);
         w.other = err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w.head, units, &need);
         kin__ring_unlock(f, true, me, entry);
         kin__ring_look_after_put(f, err == KIN_OK);
@@ -424,9 +424,6 @@ static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeou
 {
     os_handle handles[OS_BAG_MOST];
     void *data;
-    if (letter->handle_count >= OS_BAG_MOST)
-        return kin__fail(KIN_EINVAL, "%s '%s': a large message with %u objects, at most %d can be in one", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST - 1);
     kin_err err = kin__large_create(letter->size, &data, &handles[0]);
     if (err != KIN_OK)
         return err;
@@ -445,9 +442,9 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     kin_err err = kin__ring_check_size(f, letter->size);
     if (err != KIN_OK)
         return err;
-    if (letter->handle_count > OS_BAG_MOST)
+    if (letter->handle_count > OS_BAG_MOST - 1)
         return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST);
+                         letter->handle_count, OS_BAG_MOST - 1);
     if (kin__thread_me() == 0)
         return kin_last_code();
     if (letter->size + kin__extra(letter->handle_count) > kin__flow_most(f))
@@ -486,7 +483,7 @@ kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_m
         (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
         return put_slow(f, letter, timeout_ms);
     KIN_CRASH_POINT("ring.locked");
-    bool done = place_quickly(f, letter->bytes, letter->size, letter->what);
+    bool done = kin__load32(&f->gate->closed) == 0 && place_quickly(f, letter->bytes, letter->size, letter->what);
     KIN_CRASH_POINT("ring.committed");
     kin__ring_unlock(f, true, me, entry);
     kin__ring_look_after_put(f, done);
@@ -647,6 +644,21 @@ static bool nothing(void *object)
     return !kin__flows_readable(w->flows, w->count) && !look_over(w->flows, true);
 }
 
+/* It was closed: waits for those who are in the middle of a put, having seen that it was not. Whoever comes after them sees it. */
+static kin_err let_them_finish(kin__get_wait *w)
+{
+    for (uint32_t i = 0; i < w->count && kin__load32(&w->flows->gate->closed) != 0; i++) {
+        kin__entry entry;
+        kin__flow *f = &w->flows[i];
+        kin_err err = kin__ring_lock(f, true, kin__me, w->timeout_ms, w->deadline, &entry);
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT && w->timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        kin__ring_unlock(f, true, kin__me, entry);
+        kin__ring_look_after_put(f, 0);
+    }
+    return KIN_OK;
+}
+
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
@@ -655,7 +667,7 @@ kin_err kin__get_wait_more(kin__get_wait *w)
         return over(f);
     if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
         w->last_look = true;
-        return KIN_OK;
+        return let_them_finish(w);
     }
     if (w->end != KIN_OK)
         return w->end == KIN_EEMPTY       ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)

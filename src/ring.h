@@ -60,7 +60,8 @@ typedef struct kin__ring {
     uint32_t units;     /* capacity: a power of two              */
     uint32_t max_items; /* 0: no limit                           */
     uint32_t waits;     /* all but KIN__WAITS_GET                */
-    uint32_t pad0[27];
+    uint32_t in_place;  /* something was reserved or taken, ever */
+    uint32_t pad0[26];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers */
@@ -183,6 +184,8 @@ bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
 /* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
 bool kin__flow_has(kin__flow *f);
+/* How many messages there are, those not counted that are given up and still lie behind older ones. */
+uint32_t kin__flow_count(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
