@@ -22,6 +22,14 @@ uint64_t kin__deadline(int64_t timeout_ms)
     return now + (uint64_t)timeout_ms * 1000000u;
 }
 
+int64_t kin__time_left(uint64_t deadline, int64_t timeout_ms)
+{
+    if (timeout_ms <= 0)
+        return timeout_ms;
+    uint64_t now = kin__now_ns();
+    return now >= deadline ? KIN_NOWAIT : (int64_t)((deadline - now + 999999) / 1000000);
+}
+
 static kin__thread *my_place(uint64_t me)
 {
     return &kin__my.session->threads[kin__owner_place(me)];

@@ -21,6 +21,8 @@ typedef bool (*kin__must_sleep)(void *object);
 /* A moment in the future, in kin__now_ns; KIN__NEVER for KIN_FOREVER. */
 #define KIN__NEVER UINT64_MAX
 uint64_t kin__deadline(int64_t timeout_ms);
+/* Milliseconds until then, rounded up, for a further call; timeout_ms itself if that is KIN_FOREVER or KIN_NOWAIT. */
+int64_t kin__time_left(uint64_t deadline, int64_t timeout_ms);
 
 /* Sleeps until woken, or until `deadline`. KIN_OK: look again (there may be no reason); KIN_ETIMEDOUT: the deadline
  * has passed, and if the caller was the one chosen by kin__wake_one, that wake was passed on. */

@@ -3,9 +3,7 @@
 #include "message.h"
 
 #define PENDING kin__fail(KIN_ENOTSUP, "not written yet")
-kin_err kin__queue_export(const kin_queue *queue, os_handle *handles, size_t *count) { (void)queue, (void)handles, (void)count; return PENDING; }
-kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count) { (void)queue, (void)handles, (void)count; return PENDING; }
-void kin_queue_close(kin_queue *queue) { (void)queue; }
 kin_err kin__connection_export(const kin_connection *c, os_handle *handles, size_t *count, uint64_t *side) { (void)c, (void)handles, (void)count, (void)side; return PENDING; }
 kin_err kin__connection_import(kin_connection **c, os_handle *handles, size_t count, uint64_t side) { (void)c, (void)handles, (void)count, (void)side; return PENDING; }
 void kin_connection_close(kin_connection *c) { (void)c; }
+

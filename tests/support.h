@@ -95,6 +95,9 @@ intptr_t test_open_inheritable(const char *path);
 void test_close_handle(intptr_t handle);
 /* Raises the soft limit of open descriptors, if it can be. Before kin_init. */
 void test_allow_handles(int count);
+/* From now on this process can open no more than about so many: `soft`, which it may raise up to `hard`, for ever. False where there is no
+ * such limit. For a copy (test_in_copy). */
+bool test_limit_handles(int soft, int hard);
 
 /* Whether there is a process with this number that has not ended. */
 bool test_process_exists(int64_t pid);

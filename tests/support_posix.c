@@ -76,6 +76,12 @@ void test_allow_handles(int count)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+bool test_limit_handles(int soft, int hard)
+{
+    struct rlimit limit = {.rlim_cur = (rlim_t)soft, .rlim_max = (rlim_t)hard};
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
 /* State and parent of a process, from /proc/<pid>/stat; 0 if there is none. */
 static char state_of(int64_t pid, int64_t *parent)
 {

@@ -59,6 +59,13 @@ void test_allow_handles(int count)
     (void)count;
 }
 
+bool test_limit_handles(int soft, int hard)
+{
+    (void)soft;
+    (void)hard;
+    return false;
+}
+
 bool test_process_exists(int64_t pid)
 {
     HANDLE process = OpenProcess(SYNCHRONIZE, FALSE, (DWORD)pid);

@@ -1,0 +1,674 @@
+/* The queue: one ring, or for a relaxed one a ring for each of several producers, in a segment. A producer's lane is a ring whose
+ * `putter` it keeps: it puts without taking a lock, and when it dies the lane is taken over as any lock is. The first lane is
+ * common to those who find no other. What a queue adds to the ring: lanes, counting what is not dealt with, passing. */
+#include "kin/queue.h"
+
+#include "error.h"
+#include "fault.h"
+#include "handle.h"
+#include "message.h"
+#include "ring.h"
+#include "segment.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 16u
+#define MIN_CAPACITY ((size_t)4096)
+#define MAX_CAPACITY ((uint64_t)1 << 32)
+#define NAME_SIZE 40
+
+enum { JOINABLE = 1, RELAXED = 2 };
+
+/* At the second 128 bytes of the segment. The table of what processes got and have not dealt with follows if the queue is joinable,
+ * then the rings. */
+typedef struct shared {
+    uint32_t lanes, flags;
+    uint32_t units; /* of each lane */
+    uint32_t pad;
+    uint64_t max_message;
+    uint64_t abandoned;
+    char name[NAME_SIZE];
+    uint64_t pad2[7];
+    kin__gate gate;
+} shared;
+_Static_assert(sizeof(shared) == 256 && offsetof(shared, gate) == 128, "layout in shared memory");
+
+#define SHARED_AT (128 - sizeof(kin__header)) /* in the data of the segment */
+#define GOT_BYTES (KIN__PROCESSES * sizeof(uint64_t))
+
+struct kin_queue {
+    kin__mark mark;
+    kin__header *header;
+    shared *shared;
+    uint64_t *got; /* NULL: not joinable */
+    os_handle bag[2];
+    uint32_t lanes;
+    uint32_t cursor; /* where the next get begins to look */
+    char name[NAME_SIZE], shown[NAME_SIZE];
+    kin__flow flows[LANES];
+};
+
+static kin_err not_a_queue(const void *p)
+{
+    return p == NULL ? kin__fail(KIN_EINVAL, "the queue is NULL") : kin__fail(KIN_EINVAL, "not a queue, or it was closed");
+}
+
+static inline bool is_queue(const void *p) { return kin__handle_is(p, KIN__MARK_QUEUE); }
+
+static kin_err check_queue(const kin_queue *q, int64_t timeout_ms)
+{
+    if (!is_queue(q))
+        return not_a_queue(q);
+    if (timeout_ms < KIN_FOREVER)
+        return kin__fail(KIN_EINVAL, "queue '%s': a time-out of %lld ms", q->shown, (long long)timeout_ms);
+    return kin__my.session != NULL ? KIN_OK : kin__check_init();
+}
+
+/* ---- making, passing, closing ---- */
+
+static size_t got_bytes(uint32_t flags) { return (flags & JOINABLE) != 0 ? GOT_BYTES : 0; }
+static size_t lane_size(uint32_t units) { return (kin__ring_size(units) + 127) / 128 * 128; }
+
+static kin_err check_options(const kin_queue_options *o, uint64_t *capacity)
+{
+    *capacity = MIN_CAPACITY * (o->relaxed ? LANES : 1);
+    uint64_t wanted = o->capacity != 0 ? o->capacity : KIN_QUEUE_CAPACITY;
+    if (wanted > MAX_CAPACITY)
+        return kin__fail(KIN_EINVAL, "a queue of %zu bytes: at most 4 GiB", o->capacity);
+    while (*capacity < wanted)
+        *capacity *= 2;
+    if (o->max_items > INT32_MAX)
+        return kin__fail(KIN_EINVAL, "a queue of at most %zu items: the limit is 2^31 - 1", o->max_items);
+    if (o->max_items != 0 && o->relaxed)
+        return kin__fail(KIN_EINVAL, "a relaxed queue cannot be bounded by items");
+    return KIN_OK;
+}
+
+/* The handle of a segment that is a queue. Takes everything over if it succeeds. */
+static kin_err make_handle(kin_queue **queue, kin__header *header, const os_handle *bag)
+{
+    shared *s = (shared *)(void *)((char *)kin__header_data(header) + SHARED_AT);
+    kin_queue *q = kin__handle_new(KIN__MARK_QUEUE, sizeof *q);
+    if (q == NULL)
+        return KIN_ENOMEM;
+    q->header = header;
+    q->shared = s;
+    q->lanes = s->lanes;
+    for (int i = 0; i < 2; i++)
+        q->bag[i] = OS_BAG_HANDLES != 0 ? bag[i] : OS_NO_HANDLE;
+    memcpy(q->name, s->name, NAME_SIZE - 1);
+    (void)snprintf(q->shown, sizeof q->shown, "%s", q->name[0] != 0 ? q->name : "(unnamed)");
+    char *at = (char *)(s + 1);
+    q->got = (s->flags & JOINABLE) != 0 ? (uint64_t *)(void *)at : NULL;
+    at += got_bytes(s->flags);
+    for (uint32_t i = 0; i < q->lanes; i++, at += lane_size(s->units)) {
+        kin__ring *ring = (kin__ring *)(void *)at;
+        q->flows[i] = (kin__flow){.ring = ring, .data = at + sizeof *ring, .gate = &s->gate, .mask = s->units - 1,
+                                  .ordered = kin__my.session->ordered != 0, .pair = OS_NO_HANDLE, .in = q->bag[0], .out = q->bag[1],
+                                  .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
+                                  .abandoned = &s->abandoned};
+    }
+    *queue = q;
+    return KIN_OK;
+}
+
+static kin_err create(kin_queue **queue, const kin_queue_options *o)
+{
+    uint64_t capacity;
+    kin_err err = check_options(o, &capacity);
+    if (err == KIN_OK)
+        err = kin__order_begin();
+    if (err != KIN_OK)
+        return err;
+    uint32_t lanes = o->relaxed ? LANES : 1, units = (uint32_t)(capacity / lanes / KIN__UNIT);
+    uint32_t flags = (o->joinable ? JOINABLE : 0u) | (o->relaxed ? RELAXED : 0u);
+    kin__header *header;
+    err = kin__segment_new(KIN_TYPE_QUEUE, SHARED_AT + sizeof(shared) + got_bytes(flags) + lanes * (uint64_t)lane_size(units), &header);
+    if (err != KIN_OK)
+        return err;
+    shared *s = (shared *)(void *)((char *)kin__header_data(header) + SHARED_AT);
+    s->lanes = lanes;
+    s->flags = flags;
+    s->units = units;
+    s->max_message = o->max_message;
+    s->gate.id = kin__unique();
+    s->gate.id_join = kin__unique();
+    if (o->name != NULL)
+        (void)snprintf(s->name, sizeof s->name, "%s", o->name);
+    char *at = (char *)(s + 1) + got_bytes(flags);
+    for (uint32_t i = 0; i < lanes; i++)
+        kin__ring_init((kin__ring *)(void *)(at + i * lane_size(units)), units, (uint32_t)o->max_items);
+    os_handle bag[2] = {OS_NO_HANDLE, OS_NO_HANDLE};
+    if (OS_BAG_HANDLES != 0)
+        err = os_pair_create(&bag[0], &bag[1]);
+    if (err == KIN_OK)
+        err = make_handle(queue, header, bag);
+    if (err != KIN_OK) {
+        os_handle_close(bag[0]);
+        os_handle_close(bag[1]);
+        kin__segment_release(header);
+    }
+    return err;
+}
+
+kin_err kin_queue_create(kin_queue **queue, const kin_queue_options *options)
+{
+    static const kin_queue_options defaults;
+    if (queue == NULL)
+        return kin__fail(KIN_EINVAL, "there is no place for the new queue");
+    kin_err err = kin__check_init();
+    if (err == KIN_OK)
+        err = create(queue, options != NULL ? options : &defaults);
+    return err == KIN_OK ? KIN_OK : kin__fail_in(err, "cannot create the queue '%s'", options != NULL && options->name != NULL ? options->name : "(unnamed)");
+}
+
+kin_err kin__queue_export(const kin_queue *q, os_handle *handles, size_t *count)
+{
+    if (!is_queue(q))
+        return not_a_queue(q);
+    kin__header *header;
+    os_handle own[3] = {0, q->bag[0], q->bag[1]};
+    kin_err err = kin__segment_find(q->header, &header, &own[0]);
+    for (*count = 0; *count < 1 + OS_BAG_HANDLES && err == KIN_OK; ++*count) {
+        err = os_handle_duplicate(own[*count], &handles[*count]);
+        if (err != KIN_OK)
+            break;
+    }
+    return err;
+}
+
+/* It may come from a hostile or broken process. */
+static bool is_sound(const kin__header *header)
+{
+    if (header->size < SHARED_AT + sizeof(shared))
+        return false;
+    const shared *s = (const shared *)(const void *)((const char *)kin__header_data(header) + SHARED_AT);
+    uint64_t left = header->size - SHARED_AT - sizeof *s;
+    if (s->lanes == 0 || s->lanes > LANES || s->units < 64 || s->units > (uint32_t)(MAX_CAPACITY / KIN__UNIT) || left < got_bytes(s->flags) ||
+        (left - got_bytes(s->flags)) / s->lanes < lane_size(s->units))
+        return false;
+    const char *at = (const char *)(s + 1) + got_bytes(s->flags);
+    for (uint32_t i = 0; i < s->lanes; i++, at += lane_size(s->units)) {
+        const kin__ring *ring = (const kin__ring *)(const void *)at;
+        if (ring->units != s->units || !kin__ring_valid(ring, lane_size(s->units)))
+            return false;
+    }
+    return true;
+}
+
+kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count)
+{
+    kin__header *header;
+    kin_err err = kin__order_begin();
+    if (err != KIN_OK)
+        return err;
+    if (count != 1 + OS_BAG_HANDLES)
+        return kin__fail(KIN_EPROTO, "a queue of %zu handles", count);
+    err = kin__segment_adopt(handles[0], KIN_TYPE_QUEUE, &header);
+    if (err != KIN_OK)
+        return err;
+    err = is_sound(header) ? make_handle(queue, header, handles + 1) : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
+    if (err == KIN_OK)
+        return KIN_OK;
+    /* The handles stay the caller's: the registry needs one of its own to give back. */
+    os_handle copy;
+    if (os_handle_duplicate(handles[0], &copy) == KIN_OK) {
+        kin__segment_release(header);
+        handles[0] = copy;
+    } else {
+        kin__segment_release(header);
+        handles[0] = OS_NO_HANDLE;
+    }
+    return err;
+}
+
+void kin_queue_close(kin_queue *q)
+{
+    if (!kin__handle_unmark(q, KIN__MARK_QUEUE))
+        return;
+    os_handle_close(q->bag[0]);
+    os_handle_close(q->bag[1]);
+    kin__segment_release(q->header);
+    kin__handle_free(q);
+}
+
+kin_err kin_queue_shutdown(kin_queue *q)
+{
+    kin_err err = check_queue(q, KIN_FOREVER);
+    for (uint32_t i = 0; err == KIN_OK && i < q->lanes; i++)
+        kin__flow_shut(&q->flows[i]);
+    return err;
+}
+
+/* ---- lanes ---- */
+
+/* Which lane the thread has in which queue. A thread that uses more queues than this at once may forget that it used the common lane
+ * of one; then it goes on using that while anything is in it, so that its messages stay in order. */
+#define REMEMBERED 8
+typedef struct lane_memory {
+    uint64_t gates[REMEMBERED];
+    uint32_t lanes[REMEMBERED];
+    uint32_t next;
+    bool forgot;
+} lane_memory;
+static OS_THREAD_LOCAL lane_memory memory;
+
+static bool claim_lane(kin__ring *ring, uint64_t me)
+{
+    uint64_t owner = kin__load64(&ring->putter);
+    return owner == me || ((owner == 0 || !kin__owner_alive(owner)) && kin__cas64(&ring->putter, &owner, me));
+}
+
+static KIN__NOINLINE uint32_t find_lane(kin_queue *q)
+{
+    uint32_t lane = 0;
+    uint64_t me = kin__thread_me();
+    if (me != 0 && !(memory.forgot && kin__flow_items(&q->flows[0]) != 0)) {
+        for (uint32_t i = 1; i < q->lanes && lane == 0; i++)
+            lane = kin__load64(&q->flows[i].ring->putter) == me ? i : 0;
+        for (uint32_t i = 1; i < q->lanes && lane == 0; i++)
+            lane = claim_lane(q->flows[i].ring, me) ? i : 0;
+    }
+    KIN_CRASH_POINT("queue.lane");
+    uint32_t at = memory.next++ % REMEMBERED;
+    memory.forgot = memory.forgot || memory.gates[at] != 0;
+    memory.gates[at] = q->shared->gate.id;
+    memory.lanes[at] = lane;
+    return lane;
+}
+
+/* The ring that this thread puts into. */
+static kin__flow *own_flow(kin_queue *q)
+{
+    if (q->lanes == 1)
+        return &q->flows[0];
+    for (uint32_t i = 0; i < REMEMBERED; i++) {
+        uint32_t lane = memory.lanes[i];
+        if (memory.gates[i] == q->shared->gate.id && lane < q->lanes &&
+            (lane == 0 || kin__load64_relaxed(&q->flows[lane].ring->putter) == kin__me))
+            return &q->flows[lane];
+    }
+    return &q->flows[find_lane(q)];
+}
+
+/* Calls `get` for the lanes that have something, until one gives what is wanted. */
+typedef kin_err (*get_from)(kin__flow *f, void *arg, int64_t timeout_ms);
+
+static kin_err get_any(kin_queue *q, get_from get, void *arg, int64_t timeout_ms)
+{
+    if (q->lanes == 1)
+        return get(&q->flows[0], arg, timeout_ms);
+    if (kin__thread_me() == 0)
+        return kin_last_code();
+    kin__get_wait w = kin__get_wait_begin(q->flows, q->lanes, timeout_ms);
+    kin_err err;
+    do {
+        uint32_t from = kin__load32_relaxed(&q->cursor);
+        err = KIN_EEMPTY;
+        for (uint32_t i = 0; i < q->lanes && (err == KIN_EEMPTY || err == KIN_EPIPE); i++) {
+            uint32_t lane = (from + i) % q->lanes;
+            if (kin__flow_readable(&q->flows[lane])) {
+                err = get(&q->flows[lane], arg, KIN_NOWAIT);
+                kin__store32_release(&q->cursor, lane + (err != KIN_OK || !kin__flow_readable(&q->flows[lane])));
+            }
+        }
+    } while ((err == KIN_EEMPTY || err == KIN_EPIPE) && (err = kin__get_wait_more(&w)) == KIN_OK);
+    kin__get_wait_end(&w, err);
+    return err;
+}
+
+/* ---- bytes ---- */
+
+static kin_err nothing_at(const kin_queue *q, size_t size)
+{
+    return kin__fail(KIN_EINVAL, "queue '%s': %zu bytes at NULL", q->shown, size);
+}
+
+kin_err kin_queue_put(kin_queue *q, const void *data, size_t size, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (data == NULL && size != 0)
+        return nothing_at(q, size);
+    kin__letter letter = {.bytes = data, .size = size, .what = KIN__BYTES};
+    return kin__flow_put(own_flow(q), &letter, timeout_ms);
+}
+
+static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms)
+{
+    return kin__flow_get(f, arg, timeout_ms);
+}
+
+kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (buffer == NULL && space != 0)
+        return nothing_at(q, space);
+    kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
+    err = get_any(q, get_sink, &sink, timeout_ms);
+    if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
+        *size = sink.size;
+    return err;
+}
+
+/* Gets into memory of the right size, however often another is faster and leaves one that is larger. */
+static kin_err get_new(kin_queue *q, kin__sink *sink, int64_t timeout_ms)
+{
+    uint64_t deadline = kin__deadline(timeout_ms);
+    for (;;) {
+        kin_err err = get_any(q, get_sink, sink, kin__time_left(deadline, timeout_ms));
+        if (err == KIN_OK && sink->buffer == NULL)
+            sink->buffer = malloc(1);
+        if (err == KIN_OK && sink->buffer != NULL)
+            return KIN_OK;
+        if (err == KIN_EMSGSIZE) {
+            free(sink->buffer);
+            sink->buffer = malloc(sink->size);
+            sink->space = sink->size;
+            if (sink->buffer != NULL)
+                continue;
+            return kin__fail(KIN_ENOMEM, "queue '%s': no memory for a message of %zu bytes; it stays", q->shown, sink->size);
+        }
+        free(sink->buffer);
+        if (err == KIN_OK)
+            return kin__fail(KIN_ENOMEM, "queue '%s': no memory for an empty message", q->shown);
+        return err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT ? kin__fail_in(KIN_ETIMEDOUT, "not in time") : err;
+    }
+}
+
+kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (data == NULL || size == NULL)
+        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown, data == NULL ? "message" : "size");
+    kin__sink sink = {.what = KIN__BYTES};
+    err = get_new(q, &sink, timeout_ms);
+    if (err == KIN_OK) {
+        *data = sink.buffer;
+        *size = sink.size;
+    }
+    return err;
+}
+
+kin_err kin_queue_put_many(kin_queue *q, const kin_view *messages, size_t count, size_t *done, int64_t timeout_ms)
+{
+    size_t put = 0;
+    kin_err err = check_queue(q, timeout_ms);
+    if (err == KIN_OK && messages == NULL && count != 0)
+        err = kin__fail(KIN_EINVAL, "queue '%s': %zu messages at NULL", q->shown, count);
+    if (err == KIN_OK)
+        err = kin__flow_put_many(own_flow(q), messages, count, &put, timeout_ms);
+    if (done != NULL)
+        *done = put;
+    return err;
+}
+
+typedef struct get_many {
+    void *buffer;
+    size_t space, most, count;
+    kin_view *messages;
+} get_many;
+
+static kin_err get_many_from(kin__flow *f, void *arg, int64_t timeout_ms)
+{
+    get_many *g = arg;
+    return kin__flow_get_many(f, g->buffer, g->space, g->messages, g->most, &g->count, timeout_ms);
+}
+
+kin_err kin_queue_get_many(kin_queue *q, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (messages == NULL || count == NULL || most == 0 || (buffer == NULL && space != 0))
+        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for messages", q->shown);
+    get_many g = {buffer, space, most, 0, messages};
+    err = get_any(q, get_many_from, &g, timeout_ms);
+    *count = g.count;
+    return err;
+}
+
+/* ---- values ---- */
+
+kin_err kin_queue_put_args(kin_queue *q, kin_pack args, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    kin__parcel parcel = {0};
+    err = kin__parcel_add_pack(&parcel, args);
+    if (err == KIN_OK) {
+        kin__letter letter = {.bytes = parcel.bytes, .size = parcel.size, .handles = parcel.handles, .what = KIN__ARGS,
+                              .handle_count = (uint32_t)(parcel.handle_count < UINT32_MAX ? parcel.handle_count : UINT32_MAX)};
+        err = kin__flow_put(own_flow(q), &letter, timeout_ms);
+    } else {
+        kin__fail_in(err, "queue '%s'", q->shown);
+    }
+    kin__parcel_free(&parcel);
+    return err;
+}
+
+kin_err kin__args_take(kin__sink *sink, kin_args **args)
+{
+    os_handle *handles = malloc((sink->handle_count != 0 ? sink->handle_count : 1) * sizeof *handles);
+    if (handles == NULL) {
+        for (size_t i = 0; i < sink->handle_count; i++)
+            os_handle_close(sink->handles[i]);
+        free(sink->buffer);
+        return kin__fail(KIN_ENOMEM, "no memory for %zu handles", sink->handle_count);
+    }
+    if (sink->handle_count != 0)
+        memcpy(handles, sink->handles, sink->handle_count * sizeof *handles);
+    return kin__args_of_message(sink->buffer, sink->size, handles, sink->handle_count, args);
+}
+
+kin_err kin_queue_get_args(kin_queue *q, kin_args **args, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (args == NULL)
+        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the values", q->shown);
+    os_handle handles[OS_BAG_MOST];
+    kin__sink sink = {.what = KIN__ARGS, .handles = handles};
+    err = get_new(q, &sink, timeout_ms);
+    return err == KIN_OK ? kin__args_take(&sink, args) : err;
+}
+
+/* ---- in place ---- */
+
+kin_err kin_queue_reserve(kin_queue *q, kin_message *message, size_t size, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (message == NULL)
+        return kin__fail(KIN_EINVAL, "queue '%s': the message is NULL", q->shown);
+    kin__flow *f = own_flow(q);
+    err = kin__flow_reserve(f, message, size, timeout_ms);
+    if (err == KIN_OK)
+        message->kin__m.lane = (uint32_t)(f - q->flows);
+    return err;
+}
+
+typedef struct take_into {
+    kin_queue *queue;
+    kin_message *message;
+} take_into;
+
+static kin_err take_from(kin__flow *f, void *arg, int64_t timeout_ms)
+{
+    take_into *t = arg;
+    kin_err err = kin__flow_take(f, t->message, timeout_ms);
+    if (err == KIN_OK)
+        t->message->kin__m.lane = (uint32_t)(f - t->queue->flows);
+    return err;
+}
+
+kin_err kin_queue_take(kin_queue *q, kin_message *message, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (message == NULL)
+        return kin__fail(KIN_EINVAL, "queue '%s': the message is NULL", q->shown);
+    take_into t = {q, message};
+    return get_any(q, take_from, &t, timeout_ms);
+}
+
+static kin_err finish(kin_queue *q, kin_message *message, kin_err (*how)(kin__flow *, kin_message *, bool), bool other)
+{
+    kin_err err = check_queue(q, KIN_FOREVER);
+    if (err != KIN_OK)
+        return err;
+    if (message == NULL || message->data == NULL || message->kin__m.lane >= q->lanes)
+        return kin__fail(KIN_EINVAL, "queue '%s': %s", q->shown, message == NULL ? "the message is NULL" : "the message is not in place (any more)");
+    return how(&q->flows[message->kin__m.lane], message, other);
+}
+
+kin_err kin_queue_commit(kin_queue *q, kin_message *message) { return finish(q, message, kin__flow_commit, false); }
+kin_err kin_queue_cancel(kin_queue *q, kin_message *message) { return finish(q, message, kin__flow_commit, true); }
+kin_err kin_queue_done(kin_queue *q, kin_message *message) { return finish(q, message, kin__flow_done, false); }
+kin_err kin_queue_give_back(kin_queue *q, kin_message *message) { return finish(q, message, kin__flow_done, true); }
+
+/* ---- joining ---- */
+
+static kin_err check_joinable(const kin_queue *q, int64_t timeout_ms)
+{
+    kin_err err = check_queue(q, timeout_ms);
+    return err == KIN_OK && q->got == NULL ? kin__fail(KIN_ESTATE, "queue '%s' was not made joinable", q->shown) : err;
+}
+
+kin_err kin_queue_task_done(kin_queue *q)
+{
+    kin_err err = check_joinable(q, KIN_FOREVER);
+    if (err != KIN_OK)
+        return err;
+    uint64_t *at = &q->got[kin__my.place], word = kin__load64(at);
+    do {
+        if (word >> 40 != kin__pid_generation(kin__my.id) || (word & 0xffffffffffu) == 0)
+            return kin__fail(KIN_EPERM, "queue '%s': task_done, but this process has dealt with all that it got", q->shown);
+    } while (!kin__cas64(at, &word, word - 1));
+    KIN_CRASH_POINT("queue.task.done");
+    if ((word & 0xffffffffffu) == 1 && (kin__load32(&q->flows[0].ring->waits) & KIN__WAITS_JOIN) != 0)
+        (void)kin__wake_all(q->shared->gate.id_join);
+    return KIN_OK;
+}
+
+static bool all_dealt_with(const kin_queue *q)
+{
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__flow_items(&q->flows[i]) != 0)
+            return false;
+    }
+    uint32_t used = kin__load32(&kin__my.session->processes_used);
+    for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
+        uint64_t word = kin__load64(&q->got[i]);
+        if ((word & 0xffffffffffu) != 0 && kin__process_alive(kin__pid_of(i, (uint32_t)(word >> 40))))
+            return false;
+    }
+    return true;
+}
+
+static bool not_dealt_with(void *object)
+{
+    kin_queue *q = object;
+    for (uint32_t i = 0; i < q->lanes; i++)
+        (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
+    kin__order_all();
+    return !all_dealt_with(q);
+}
+
+kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
+{
+    kin_err err = check_joinable(q, timeout_ms);
+    if (err != KIN_OK)
+        return err;
+    if (kin__thread_me() == 0)
+        return kin_last_code();
+    uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
+    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; !all_dealt_with(q);) {
+        if (err == KIN_ETIMEDOUT)
+            kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
+        if (err != KIN_OK)
+            return err;
+        err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
+                                        .name = q->shown});
+        for (uint32_t i = 0; i < q->lanes; i++) {
+            (void)kin__and32(&q->flows[i].ring->waits, ~(uint32_t)KIN__WAITS_JOIN);
+            if (kin__anybody_sleeps(id))
+                (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
+        }
+    }
+    return KIN_OK;
+}
+
+uint64_t kin_queue_abandoned(kin_queue *q)
+{
+    if (check_queue(q, KIN_FOREVER) != KIN_OK || q->got == NULL)
+        return 0;
+    uint64_t sum = kin__load64(&q->shared->abandoned);
+    for (uint32_t i = 0; i < KIN__PROCESSES; i++) {
+        uint64_t word = kin__load64(&q->got[i]), count = word & 0xffffffffffu;
+        if (count != 0 && !kin__process_alive(kin__pid_of(i, (uint32_t)(word >> 40))))
+            sum += count;
+    }
+    return sum;
+}
+
+/* ---- looking ---- */
+
+size_t kin_queue_size(kin_queue *q)
+{
+    size_t size = 0;
+    for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++)
+        size += kin__flow_items(&q->flows[i]);
+    return size;
+}
+
+bool kin_queue_empty(kin_queue *q)
+{
+    return check_queue(q, KIN_FOREVER) != KIN_OK || !kin__flows_readable(q->flows, q->lanes);
+}
+
+bool kin_queue_full(kin_queue *q, size_t size)
+{
+    return check_queue(q, KIN_FOREVER) != KIN_OK || !kin__flow_writable(own_flow(q), size);
+}
+
+const char *kin_queue_name(const kin_queue *q)
+{
+    if (is_queue(q))
+        return q->name;
+    (void)not_a_queue(q);
+    return "";
+}
+
+/* ---- for kin_wait ---- */
+
+kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched)
+{
+    kin_queue *q = (kin_queue *)(uintptr_t)queue;
+    kin_err err = check_queue(q, KIN_FOREVER);
+    if (err == KIN_OK)
+        watched->key = put ? own_flow(q)->ring->id_room : q->shared->gate.id;
+    return err;
+}
+
+void kin__queue_arm(const kin_queue *queue, bool put)
+{
+    kin_queue *q = (kin_queue *)(uintptr_t)queue;
+    kin__flow_arm(put ? own_flow(q) : q->flows, put);
+}
+
+bool kin__queue_ready(const kin_queue *queue, bool put)
+{
+    kin_queue *q = (kin_queue *)(uintptr_t)queue;
+    return (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) || kin__flow_over(q->flows);
+}

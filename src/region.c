@@ -1,0 +1,319 @@
+/* Messages that are worked on where they lie: reserved ones are written there, taken ones read there, and nobody waits for either.
+ * They make the region of a ring, between `head` and `next` (ring.h); this file finds what in it is for whoever comes next, and
+ * moves the head when its oldest records are done. Every step may be the last of its process: states are changed by
+ * compare-and-swap from what names the owner, and whoever has `getter` can begin again. */
+#include "ring_inside.h"
+
+#include "error.h"
+#include "fault.h"
+#include "segment.h"
+
+#include <string.h>
+
+/* READY if a consumer can have it; what stands for a process that is gone is put right. */
+static uint32_t settle(kin__record *record, uint64_t *state)
+{
+    uint64_t seen = kin__load64(&record->state);
+    for (;;) {
+        uint32_t what = kin__state_what(seen);
+        if ((what != KIN__WRITING && what != KIN__TAKEN) || kin__process_alive(kin__state_who(seen))) {
+            *state = seen;
+            return what;
+        }
+        uint64_t right = kin__state_as(seen, what == KIN__WRITING ? KIN__FINISHED : KIN__READY);
+        if (kin__cas64(&record->state, &seen, right))
+            seen = right;
+    }
+}
+
+/* Drops what a record that leaves the ring has in the bag. */
+static void leave(kin__flow *f, uint64_t after, kin__record *record)
+{
+    uint32_t handles = record->handles;
+    uint64_t tag = 0, words[OS_BAG_MOST];
+    if (handles != 0 && handles <= OS_BAG_MOST) {
+        tag = kin__record_bagged(record)->tag;
+        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
+    }
+    kin__store64_release(&f->ring->head, after); /* from here on the record is a producer's */
+    if (handles != 0) {
+        KIN_CRASH_POINT("region.unbagging");
+        os_bag_drop(f->out, tag, words, handles);
+    }
+}
+
+/* Moves the head behind all that is done. */
+static void advance(kin__flow *f)
+{
+    kin__ring *r = f->ring;
+    kin__record *record;
+    uint64_t head = kin__load64_relaxed(&r->head), next = kin__ring_next(r, head), after;
+    while (kin__behind(next, head) && kin__ring_step(f, head, next, &record, &after) &&
+           kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
+        leave(f, after, record);
+        head = after;
+        KIN_CRASH_POINT("region.advanced");
+    }
+}
+
+/* The first READY record of the region. */
+static bool look_through(kin__flow *f, kin__found *found)
+{
+    kin__ring *r = f->ring;
+    bool any = false;
+    uint64_t at = kin__load64_relaxed(&r->head), next = kin__ring_next(r, at);
+    /* First, so that whatever becomes READY from now on is told anew. */
+    kin__store32(&r->epoch, kin__load32(&kin__my.session->epoch));
+    kin__store32(&r->returned, 0);
+    KIN_CRASH_POINT("region.looking");
+    for (kin__found here = {.region = true}; kin__behind(next, at) && kin__ring_step(f, at, next, &here.record, &here.after); at = here.after) {
+        here.at = at;
+        if (settle(here.record, &here.state) == KIN__READY && !any) {
+            *found = here;
+            any = true;
+        }
+    }
+    if (any)
+        kin__store32(&r->returned, 1); /* there may be more */
+    return any;
+}
+
+kin_err kin__region_find(kin__flow *f, kin__found *found)
+{
+    kin__ring *r = f->ring;
+    uint64_t head = kin__load64_relaxed(&r->head);
+    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found))
+        return KIN_OK;
+    advance(f);
+    for (;;) {
+        head = kin__load64_relaxed(&r->head);
+        uint64_t tail = kin__load64(&r->tail);
+        found->at = kin__ring_next(r, head);
+        kin__store64_release(&r->tail_seen, tail);
+        if (!kin__behind(tail, found->at))
+            return KIN_EEMPTY;
+        if (!kin__ring_step(f, found->at, tail, &found->record, &found->after))
+            return kin__fail(KIN_EPROTO, "%s '%s': what it holds is damaged", f->kind, f->name);
+        uint32_t what = settle(found->record, &found->state);
+        found->past = true;
+        found->region = kin__behind(found->at, head);
+        if (what == KIN__READY)
+            return KIN_OK;
+        kin__store64_release(&r->next, found->after); /* passed over */
+        KIN_CRASH_POINT("region.passed");
+        advance(f);
+    }
+}
+
+void kin__region_remove(kin__flow *f, const kin__found *found)
+{
+    kin__store64(&found->record->state, kin__state_as(found->state, KIN__FINISHED));
+    KIN_CRASH_POINT("region.finished");
+    if (found->past)
+        kin__store64_release(&f->ring->next, found->after);
+    advance(f);
+}
+
+/* ---- reserving ---- */
+
+typedef struct reservation {
+    kin__letter letter;
+    uint64_t real;
+    kin__record *record;
+    uint32_t position;
+} reservation;
+
+static kin_err try_reserve(kin__flow *f, void *arg)
+{
+    reservation *v = arg;
+    uint64_t tail = kin__load64_relaxed(&f->ring->tail);
+    kin_err err = kin__ring_place(f, &v->letter, v->real, KIN__WRITING, &tail, &v->record);
+    if (err == KIN_OK)
+        kin__store64(&f->ring->tail, tail);
+    KIN_CRASH_POINT("region.reserved");
+    return err;
+}
+
+static uint64_t record_offset(const kin__flow *f, const kin__record *record)
+{
+    return (uint64_t)((const char *)record - f->data);
+}
+
+kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t timeout_ms)
+{
+    kin_err err = kin__ring_check_size(f, size);
+    if (err != KIN_OK)
+        return err;
+    if (kin__thread_me() == 0)
+        return kin_last_code();
+    bool large = size > kin__flow_most(f);
+    reservation v = {.letter = {.size = size, .what = KIN__BYTES}};
+    os_handle handle;
+    void *data = NULL;
+    if (large) {
+        err = kin__large_create(size, &data, &handle);
+        if (err != KIN_OK)
+            return err;
+        v.letter = (kin__letter){.handles = &handle, .handle_count = 1, .what = KIN__BYTES | KIN__LARGE};
+        v.real = size;
+    }
+    err = kin__ring_put_waiting(f, try_reserve, &v, kin__record_units(v.letter.handle_count, v.letter.size), timeout_ms);
+    if (err != KIN_OK) {
+        if (large)
+            kin__segment_release(data);
+        return err;
+    }
+    m->data = large ? data : kin__record_bytes(v.record);
+    m->size = size;
+    m->kin__m.at = record_offset(f, v.record);
+    m->kin__m.tag = kin__load64(&v.record->state);
+    m->kin__m.mapping = large ? (uint64_t)(uintptr_t)data : 0;
+    m->kin__m.what = KIN__WRITING;
+    return KIN_OK;
+}
+
+/* The record of a message of this process's; NULL with a sentence if the message is not (any more) what it should be. */
+static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
+{
+    if (m->kin__m.what == what && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
+        kin__state_what(m->kin__m.tag) == what && kin__state_who(m->kin__m.tag) == kin__my.id)
+        return (kin__record *)(void *)(f->data + m->kin__m.at);
+    kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
+    return NULL;
+}
+
+static void forget(kin_message *m)
+{
+    if (m->kin__m.mapping != 0)
+        kin__segment_release((void *)(uintptr_t)m->kin__m.mapping);
+    memset(m, 0, sizeof *m);
+}
+
+/* From the state in the message to another; KIN_EINVAL if it is not in that state. */
+static kin_err change(kin__flow *f, kin__record *record, const kin_message *m, uint32_t what, const char *how)
+{
+    uint64_t state = m->kin__m.tag;
+    if (kin__cas64(&record->state, &state, kin__state_as(state, what)))
+        return KIN_OK;
+    return kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
+}
+
+/* Something that lies before `next` may be for a consumer now. */
+static void tell_consumers(kin__flow *f)
+{
+    kin__store32(&f->ring->returned, 1);
+    KIN_CRASH_POINT("region.told");
+    kin__ring_look_after_put(f, 1);
+}
+
+/* What was done may have been what the head stood at. */
+static void make_room(kin__flow *f)
+{
+    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER) != KIN_OK)
+        return;
+    advance(f);
+    kin__ring_unlock(f, false);
+    kin__ring_look_after_get(f);
+}
+
+kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)
+{
+    kin__record *record = own_record(f, m, KIN__WRITING, "reserved");
+    if (record == NULL || kin__thread_me() == 0)
+        return kin_last_code();
+    kin_err err = change(f, record, m, cancel ? KIN__FINISHED : KIN__READY, "reserved");
+    if (err != KIN_OK)
+        return err;
+    KIN_CRASH_POINT("region.committed");
+    forget(m);
+    if (cancel)
+        make_room(f);
+    else
+        tell_consumers(f);
+    return KIN_OK;
+}
+
+/* ---- taking ---- */
+
+typedef struct taking {
+    kin_message *message;
+    os_handle segment;
+} taking;
+
+static kin_err try_take(kin__flow *f, void *arg)
+{
+    taking *t = arg;
+    kin__found found;
+    kin_err err = kin__ring_find(f, &found);
+    if (err != KIN_OK)
+        return err;
+    kin__record *record = found.record;
+    if ((record->what & KIN__KIND) != KIN__BYTES)
+        return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind, f->name);
+    if (kin__record_large(record)) {
+        kin__bagged *bagged = kin__record_bagged(record);
+        err = os_bag_look(f->out, bagged->tag, bagged->words, 1, &t->segment);
+        if (err == KIN_ELOST) {
+            kin__ring_remove(f, &found);
+            return try_take(f, arg);
+        }
+        if (err != KIN_OK)
+            return err;
+    }
+    kin_message *m = t->message;
+    m->data = kin__record_bytes(record);
+    m->size = (size_t)kin__record_size(record);
+    m->kin__m.at = record_offset(f, record);
+    m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
+    m->kin__m.mapping = 0;
+    m->kin__m.what = KIN__TAKEN;
+    kin__store64(&record->state, m->kin__m.tag);
+    KIN_CRASH_POINT("region.taking");
+    if (found.past)
+        kin__store64_release(&f->ring->next, found.after);
+    KIN_CRASH_POINT("region.taken");
+    return KIN_OK;
+}
+
+kin_err kin__flow_take(kin__flow *f, kin_message *m, int64_t timeout_ms)
+{
+    taking t = {m, OS_NO_HANDLE};
+    kin_err err = kin__ring_get_waiting(f, try_take, &t, timeout_ms);
+    if (err != KIN_OK || t.segment == OS_NO_HANDLE)
+        return err;
+    kin__header *header;
+    err = kin__segment_adopt(t.segment, KIN_TYPE_SEGMENT, &header);
+    if (err == KIN_OK && header->size < m->size) {
+        kin__segment_release(header);
+        err = kin__fail(KIN_EPROTO, "%s '%s': a large message is damaged", f->kind, f->name);
+    } else if (err != KIN_OK) {
+        os_handle_close(t.segment);
+    }
+    if (err != KIN_OK) {
+        kin__error_kept kept;
+        kin__error_keep(&kept);
+        (void)kin__flow_done(f, m, true);
+        kin__error_back(&kept);
+        return err;
+    }
+    m->data = kin__header_data(header);
+    m->kin__m.mapping = (uint64_t)(uintptr_t)header;
+    return KIN_OK;
+}
+
+kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
+{
+    kin__record *record = own_record(f, m, KIN__TAKEN, "taken");
+    if (record == NULL || kin__thread_me() == 0)
+        return kin_last_code();
+    kin_err err = change(f, record, m, give_back ? KIN__READY : KIN__FINISHED, "taken");
+    if (err != KIN_OK)
+        return err;
+    KIN_CRASH_POINT("region.given");
+    forget(m);
+    if (give_back)
+        tell_consumers(f);
+    else
+        make_room(f);
+    return KIN_OK;
+}

@@ -1,0 +1,108 @@
+/* What ring.c (putting, getting, sleeping) and region.c (what is worked on where it lies) share. */
+#ifndef KIN_SRC_RING_INSIDE_H
+#define KIN_SRC_RING_INSIDE_H
+
+#include "ring.h"
+
+/* ---- positions and commit words ---- */
+
+static inline uint32_t kin__position(uint64_t word) { return (uint32_t)word; }
+static inline uint32_t kin__items(uint64_t word) { return (uint32_t)(word >> 32); }
+/* The commit word `items` records and `units` further on. */
+static inline uint64_t kin__further(uint64_t word, uint32_t items, uint32_t units)
+{
+    return (uint64_t)(kin__items(word) + items) << 32 | (uint32_t)(kin__position(word) + units);
+}
+/* Whether position a lies behind b. */
+static inline bool kin__behind(uint64_t a, uint64_t b) { return (int32_t)(kin__position(a) - kin__position(b)) > 0; }
+
+static inline kin__record *kin__record_at(const kin__flow *f, uint32_t position)
+{
+    return (kin__record *)(void *)(f->data + (size_t)(position & f->mask) * KIN__UNIT);
+}
+
+/* ---- records ---- */
+
+/* Bytes between a record's first unit and its message. */
+static inline size_t kin__extra(uint32_t handles)
+{
+    return handles == 0 ? 0 : (sizeof(kin__bagged) + handles * sizeof(uint64_t) + KIN__UNIT - 1) / KIN__UNIT * KIN__UNIT;
+}
+static inline uint32_t kin__record_units(uint32_t handles, uint64_t size)
+{
+    return (uint32_t)(1 + (kin__extra(handles) + size + KIN__UNIT - 1) / KIN__UNIT);
+}
+static inline kin__bagged *kin__record_bagged(kin__record *record) { return (kin__bagged *)(void *)(record + 1); }
+static inline char *kin__record_bytes(kin__record *record) { return (char *)(record + 1) + kin__extra(record->handles); }
+static inline bool kin__record_large(const kin__record *record) { return (record->what & KIN__LARGE) != 0; }
+/* Of the message, wherever it lies. */
+static inline uint64_t kin__record_size(kin__record *record)
+{
+    return kin__record_large(record) ? kin__record_bagged(record)->real : record->size;
+}
+
+static inline uint64_t kin__state(uint32_t what, uint32_t items, kin__pid who)
+{
+    return (uint64_t)what << 56 | (uint64_t)(items & 0xffff) << 40 | who;
+}
+static inline uint32_t kin__state_what(uint64_t state) { return (uint32_t)(state >> 56); }
+static inline kin__pid kin__state_who(uint64_t state) { return state & 0xffffffffffu; }
+/* The same record, in another state, nobody's. */
+static inline uint64_t kin__state_as(uint64_t state, uint32_t what) { return kin__state(what, (uint32_t)(state >> 40), 0); }
+
+/* ---- the locks ---- */
+
+/* Takes `putter` or `getter`, waiting until the deadline. Without one (KIN_NOWAIT) a little longer than its owner needs. */
+kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline);
+void kin__ring_unlock(kin__flow *f, bool putter);
+
+/* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
+void kin__ring_look_after_put(kin__flow *f, uint32_t messages);
+void kin__ring_look_after_get(kin__flow *f);
+
+/* ---- a record, found by a consumer who has the lock ---- */
+
+typedef struct kin__found {
+    kin__record *record;
+    uint64_t at, after; /* commit words before and behind it                       */
+    uint64_t state;     /* READY, as it was found                                  */
+    bool region;        /* the head must stay, or be moved record by record        */
+    bool past;          /* `next` must move behind it (it is the first not yet passed) */
+} kin__found;
+
+/* The record that is next in turn. KIN_EEMPTY; KIN_EPROTO: the ring is damaged. */
+kin_err kin__ring_find(kin__flow *f, kin__found *found);
+/* It leaves the ring: the commit point of a get. */
+void kin__ring_remove(kin__flow *f, const kin__found *found);
+
+/* region.c: the same where not everything from the head on is READY. */
+kin_err kin__region_find(kin__flow *f, kin__found *found);
+void kin__region_remove(kin__flow *f, const kin__found *found);
+
+/* The word behind the record at `at`; false if what lies there cannot be a record. */
+bool kin__ring_step(const kin__flow *f, uint64_t at, uint64_t tail, kin__record **record, uint64_t *after);
+/* Where consumers have come to. */
+static inline uint64_t kin__ring_next(const kin__ring *r, uint64_t head)
+{
+    uint64_t next = kin__load64_relaxed(&r->next);
+    return kin__behind(next, head) ? next : head;
+}
+static inline bool kin__ring_in_step(const kin__ring *r, uint64_t head)
+{
+    return !kin__behind(kin__load64_relaxed(&r->next), head);
+}
+
+/* Writes a record of that state at *tail, which moves behind it; the caller has `putter` and commits. KIN_EFULL. */
+kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, uint32_t state, uint64_t *tail, kin__record **record);
+/* The room that a message of `size` bytes and so many handles takes, or KIN_EMSGSIZE. */
+kin_err kin__ring_check_size(const kin__flow *f, size_t size);
+
+/* One that puts, and waits for room: try is called with `putter` held. */
+typedef kin_err (*kin__ring_try)(kin__flow *f, void *arg);
+kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms);
+kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, int64_t timeout_ms);
+
+/* A segment for a message that is too large for the ring. */
+kin_err kin__large_create(size_t size, void **data, os_handle *handle);
+
+#endif
