@@ -98,7 +98,9 @@ static int give_mq(void *o, uint64_t tag)
 static int take_mq(void *o, uint64_t *tag)
 {
     struct end *e = o;
-    return mq_receive(e->get, e->message, e->size, NULL) == (ssize_t)e->size && queue_read(e->message, e->size, tag) ? 0 : -1;
+    return mq_receive(e->get, e->message, e->size, NULL) == (ssize_t)e->size && queue_read(e->message, e->size, tag)
+               ? 0
+               : -1;
 }
 
 static long most_messages(void)

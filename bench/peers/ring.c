@@ -46,10 +46,7 @@ struct end {
 
 /* ---- a ring of bytes: a message is its size, 8 bytes, and its bytes, in one piece ---- */
 
-static size_t room_for(size_t size)
-{
-    return (size + 15) / 8 * 8;
-}
+static size_t room_for(size_t size) { return (size + 15) / 8 * 8; }
 
 /* The bytes that a message takes at `at`, with those left over at the end of the ring if it does not fit there. */
 static inline uint64_t needed(const struct end *e, uint64_t at, size_t size)
@@ -121,7 +118,8 @@ static int give_robust(void *o, uint64_t tag)
     queue_write(e->message, e->size, tag);
     for (unsigned turns = 0;; wait_a_little(&turns)) {
         int bad = bench_take_mutex(&e->ring->mutex);
-        uint64_t tail = atomic_load_explicit(&e->ring->tail, memory_order_relaxed), end = tail + needed(e, tail, e->size);
+        uint64_t tail = atomic_load_explicit(&e->ring->tail, memory_order_relaxed),
+                 end = tail + needed(e, tail, e->size);
         int room = end - atomic_load_explicit(&e->ring->head, memory_order_relaxed) <= e->capacity;
         if (room) {
             write_at(e, tail, e->message, e->size);
@@ -241,7 +239,8 @@ int main(int argc, char **argv)
     struct end ends[2];
     struct peer p = {argv[1], {&ends[0], &ends[1]}, make_bytes, NULL, fill, 0, NULL};
     if (strcmp(p.name, "spsc") == 0) {
-        bench_check(strcmp(argv[2], "rate") != 0 || (argc > 4 && argv[3][0] + argv[4][0] == '1' + '1'), "spsc is for one and one");
+        bench_check(strcmp(argv[2], "rate") != 0 || (argc > 4 && argv[3][0] + argv[4][0] == '1' + '1'),
+                    "spsc is for one and one");
         peer_run(&p, give_spsc, take_spsc, argc - 2, argv + 2);
     } else if (strcmp(p.name, "vyukov") == 0) {
         p.make = make_cells;

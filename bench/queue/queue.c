@@ -28,15 +28,12 @@ struct end {
     kin_queue *queue;
     kin_connection *connection;
     size_t size;
-    char *message;             /* one, or BATCH of them                         */
-    kin_view views[BATCH];     /* many: what is kept back, or came and is ahead */
+    char *message;         /* one, or BATCH of them                         */
+    kin_view views[BATCH]; /* many: what is kept back, or came and is ahead */
     size_t ready, next;
 };
 
-static int is_many(enum form form)
-{
-    return form == MANY || form == RELAXED_MANY;
-}
+static int is_many(enum form form) { return form == MANY || form == RELAXED_MANY; }
 
 /* ---- the operations ---- */
 
@@ -78,7 +75,8 @@ static int take_many(void *o, uint64_t *tag)
 {
     struct end *e = o;
     if (e->next == e->ready) {
-        kin_err error = kin_queue_get_many(e->queue, e->message, BATCH * e->size, e->views, BATCH, &e->ready, KIN_FOREVER);
+        kin_err error =
+            kin_queue_get_many(e->queue, e->message, BATCH * e->size, e->views, BATCH, &e->ready, KIN_FOREVER);
         if (error != KIN_OK)
             return error == KIN_EPIPE ? QUEUE_ENDED : -1;
         e->next = 0;
@@ -150,7 +148,8 @@ static size_t capacity_of(enum form form, size_t size)
 static kin_queue *make_queue(enum form form, size_t size)
 {
     kin_queue *q;
-    kin_queue_options options = {.capacity = capacity_of(form, size), .relaxed = form == RELAXED || form == RELAXED_MANY};
+    kin_queue_options options = {.capacity = capacity_of(form, size),
+                                 .relaxed = form == RELAXED || form == RELAXED_MANY};
     bench_check(form != SEGMENT || 2 * size > options.capacity, "these messages are not too large for the queue");
     bench_kin(kin_queue_create(&q, &options));
     return q;
@@ -173,8 +172,8 @@ static void prepare(struct end *e, enum form form, size_t size)
 static void say_subject(char *subject, size_t space, enum form form, const char *wait)
 {
     int as_it_is = strcmp(wait, "adaptive") == 0;
-    snprintf(subject, space, "kin%s%s%s%s", form == PLAIN ? "" : "-", form == PLAIN ? "" : form_names[form], as_it_is ? "" : "-",
-             as_it_is ? "" : wait);
+    snprintf(subject, space, "kin%s%s%s%s", form == PLAIN ? "" : "-", form == PLAIN ? "" : form_names[form],
+             as_it_is ? "" : "-", as_it_is ? "" : wait);
 }
 
 /* What a child is passed: the shared memory, the form, its number, and queues or connections. */
@@ -211,11 +210,19 @@ static int produce(kin_args *args)
     int last;
     switch (c.form) {
     case MANY:
-    case RELAXED_MANY: last = rate_produce(r, c.me, &e, give_many, flush_many); break;
+    case RELAXED_MANY:
+        last = rate_produce(r, c.me, &e, give_many, flush_many);
+        break;
     case PLACE:
-    case PLACE_FEW: last = rate_produce(r, c.me, &e, give_place, NULL); break;
-    case PIPE: last = rate_produce(r, c.me, &e, give_pipe, NULL); break;
-    default: last = rate_produce(r, c.me, &e, give_plain, NULL); break;
+    case PLACE_FEW:
+        last = rate_produce(r, c.me, &e, give_place, NULL);
+        break;
+    case PIPE:
+        last = rate_produce(r, c.me, &e, give_pipe, NULL);
+        break;
+    default:
+        last = rate_produce(r, c.me, &e, give_plain, NULL);
+        break;
     }
     if (last && c.form != PIPE) /* an end of a pipe is closed when the last process that has it ends */
         bench_kin(kin_queue_shutdown(e.queue));
@@ -231,11 +238,19 @@ static int consume(kin_args *args)
     bench_pin((int)c.me + 1);
     switch (c.form) {
     case MANY:
-    case RELAXED_MANY: rate_consume(r, c.me, &e, take_many); break;
+    case RELAXED_MANY:
+        rate_consume(r, c.me, &e, take_many);
+        break;
     case PLACE:
-    case PLACE_FEW: rate_consume(r, c.me, &e, take_place); break;
-    case PIPE: rate_consume(r, c.me, &e, take_pipe); break;
-    default: rate_consume(r, c.me, &e, take_plain); break;
+    case PLACE_FEW:
+        rate_consume(r, c.me, &e, take_place);
+        break;
+    case PIPE:
+        rate_consume(r, c.me, &e, take_pipe);
+        break;
+    default:
+        rate_consume(r, c.me, &e, take_plain);
+        break;
     }
     return 0;
 }

@@ -50,16 +50,10 @@ static inline char *queue_buffer(size_t size)
 #define QUEUE_SIZE_MAX ((size_t)1 << 20)
 
 /* The bytes that a queue for messages of this size holds, in every subject that can be told: 1 MB, or 8 large messages. */
-static inline size_t queue_capacity(size_t size)
-{
-    return size <= 65536 ? (size_t)1 << 20 : 8 * size;
-}
+static inline size_t queue_capacity(size_t size) { return size <= 65536 ? (size_t)1 << 20 : 8 * size; }
 
 /* The same in messages, for subjects that count them; 16 bytes are for what is beside a message. */
-static inline size_t queue_messages(size_t size)
-{
-    return queue_capacity(size) / (size + 16);
-}
+static inline size_t queue_messages(size_t size) { return queue_capacity(size) / (size + 16); }
 
 /* CPU time that a process, with all its threads, has used so far. */
 static inline uint64_t queue_cpu(pid_t pid)
@@ -170,7 +164,8 @@ static inline uint64_t rate_cpu(const pid_t *pids, unsigned n)
 
 /* In the parent, which does not take part: lets all go, and ends it after `ms` measured milliseconds. `pids` are all who take
  * part. */
-static inline struct rate_result rate_measure(struct rate *r, const pid_t *pids, uint64_t ms, rate_fill *fill, void *queue)
+static inline struct rate_result rate_measure(struct rate *r, const pid_t *pids, uint64_t ms, rate_fill *fill,
+                                              void *queue)
 {
     unsigned all = r->producers + r->consumers;
     bench_await(&r->ready, all);
@@ -251,7 +246,8 @@ static inline double trip_line(struct trip *t, uint32_t me)
 }
 
 /* The side that asks: `n` trips, nanoseconds in all. What comes back is what went there. See sync.h for `other`. */
-BENCH_INLINE uint64_t trip_ask(struct trip *t, void *to, void *from, queue_give *give, queue_take *take, uint64_t n, int other)
+BENCH_INLINE uint64_t trip_ask(struct trip *t, void *to, void *from, queue_give *give, queue_take *take, uint64_t n,
+                               int other)
 {
     unsigned bad = 0;
     uint64_t began = bench_now(), sum = 0, tag = 0;
