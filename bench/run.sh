@@ -270,7 +270,7 @@ run_queue_trip()
     run "$kin" trip plain 64 $many free spin
     run "$kin" trip plain 64 $queue_trips free parked
     for who in plain relaxed pipe; do
-        run "$kin" trip $who 64 $queue_trips parked parked
+        run "$kin" trip $who 64 $queue_trips parked
     done
     for who in futex pipe socketpair mq; do
         run "$peers/channel" $who trip 64 $queue_trips parked

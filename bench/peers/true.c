@@ -1,2 +1,5 @@
 /* The program posix_spawn starts: nothing. */
-int main(void) { return 0; }
+int main(void)
+{
+    return 0;
+}

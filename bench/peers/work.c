@@ -2,7 +2,10 @@
  * much of it takes 100 µs here. */
 #include "../bench.h"
 
-uint64_t work(uint64_t seed, uint64_t rounds) { return bench_work(seed, rounds); }
+uint64_t work(uint64_t seed, uint64_t rounds)
+{
+    return bench_work(seed, rounds);
+}
 
 static int by_size(const void *a, const void *b)
 {

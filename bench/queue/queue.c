@@ -1,7 +1,8 @@
 /* queue and queue-trip: messages through a kin_queue, and through a kin_pipe.
  *
  *     queue rate FORM PRODUCERS CONSUMERS SIZE MILLISECONDS [adaptive|spin|parked]
- *     queue trip FORM SIZE TIMES free|parked [adaptive|spin|parked]
+ *     queue trip FORM SIZE TIMES free [adaptive|spin|parked]
+ *     queue trip FORM SIZE TIMES parked
  *
  * FORM: plain          put and get
  *       many           put_many and get_many
@@ -12,7 +13,8 @@
  *       segment        put and get of messages too large for the queue, which travel in shared memory of their own
  *       pipe           send and receive on a connection
  *
- * The last word is how kin waits: as it is; spinning only (KIN_SPIN is large); never spinning (KIN_SPIN=0). */
+ * The last word is how kin waits: as it is; spinning for long (KIN_SPIN is as large as it gets); never spinning (KIN_SPIN=0). Where
+ * each answers only when the other is asleep it never spins. */
 #include "queue.h"
 
 #include "../sync/children.h"
@@ -369,13 +371,14 @@ int main(int argc, char **argv)
     int is_rate = argc > 1 && strcmp(argv[1], "rate") == 0, words = is_rate ? 7 : 6;
     const char *wait = argc == words + 1 ? argv[words] : "adaptive";
     if (strcmp(wait, "spin") == 0)
-        setenv("KIN_SPIN", "1000", 1); /* kin_init reads it; more is no longer */
-    else if (strcmp(wait, "parked") == 0)
+        setenv("KIN_SPIN", "1000", 1); /* kin_init reads it */
+    else if (strcmp(wait, "parked") == 0 || (argc == words && strcmp(argv[words - 1], "parked") == 0))
         setenv("KIN_SPIN", "0", 1);
     bench_begin(argc, argv);
     bench_check(argc == words || argc == words + 1,
                 "usage: queue rate FORM PRODUCERS CONSUMERS SIZE MILLISECONDS [adaptive|spin|parked]\n"
-                "       queue trip FORM SIZE TIMES free|parked [adaptive|spin|parked]");
+                "       queue trip FORM SIZE TIMES free [adaptive|spin|parked]\n"
+                "       queue trip FORM SIZE TIMES parked");
     if (is_rate) {
         rate(form_of(argv[2]), wait, argv + 3);
     } else {
