@@ -205,9 +205,7 @@ run_queue()
         run "$peers/channel" memcpy $size $rate_ms
     done
     run "$kin" rate segment 1 1 1048576 $rate_ms
-    for size in 64 1048576; do
-        run "$kin" rate place-few 1 1 $size $rate_ms
-    done
+    run "$kin" rate place-few 1 1 64 $rate_ms
     for how in spin parked; do
         run "$kin" rate plain 1 1 64 $rate_ms $how
     done

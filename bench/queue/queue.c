@@ -9,7 +9,7 @@
  *       relaxed        put and get on a queue that keeps each producer's order only
  *       relaxed-many   both
  *       place          reserve and commit, take and done: nothing is copied
- *       place-few      the same, of a queue for as few messages as one of 64 MB holds of 1 MB each
+ *       place-few      the same, of a queue for about as few messages (51 of 64 bytes) as place has of 1 MB (63)
  *       segment        put and get of messages too large for the queue, which travel in shared memory of their own
  *       pipe           send and receive on a connection
  *
@@ -138,13 +138,17 @@ static enum form form_of(const char *name)
     return PLAIN;
 }
 
+/* A power of two. In place there is room for more messages of 1 MB, since nobody touches most of it. */
 static size_t capacity_of(enum form form, size_t size)
 {
-    if (form == PLACE_FEW)
-        return 64 * (size + 16);
-    if (form == PLACE && size == QUEUE_SIZE_MAX)
-        return 64 * size;
-    return form == SEGMENT ? queue_capacity(64) : queue_capacity(size);
+    size_t capacity = 4096;
+    if (form == SEGMENT)
+        return queue_capacity(64);
+    if (form != PLACE_FEW && (form != PLACE || size < QUEUE_SIZE_MAX))
+        return queue_capacity(size);
+    while (2 * capacity <= 64 * (size + 16))
+        capacity *= 2;
+    return capacity;
 }
 
 static kin_queue *make_queue(enum form form, size_t size)
