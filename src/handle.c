@@ -23,11 +23,6 @@ void *kin__handle_new(uint32_t mark, size_t size)
     return handle;
 }
 
-bool kin__handle_is(const void *handle, uint32_t mark)
-{
-    return handle != NULL && ((uintptr_t)handle & 7) == 0 && kin__load32(&((const kin__mark *)handle)->mark) == mark;
-}
-
 bool kin__handle_unmark(void *handle, uint32_t mark)
 {
     return kin__handle_is(handle, mark) && kin__cas32(&((kin__mark *)handle)->mark, &mark, 0);

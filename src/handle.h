@@ -3,6 +3,7 @@
 #ifndef KIN_SRC_HANDLE_H
 #define KIN_SRC_HANDLE_H
 
+#include "atomic.h"
 #include "kin/base.h"
 
 /* The first member of such a struct. */
@@ -22,6 +23,9 @@ void *kin__handle_new(uint32_t mark, size_t size);
  * told true. */
 bool kin__handle_unmark(void *handle, uint32_t mark);
 void kin__handle_free(void *handle);
-bool kin__handle_is(const void *handle, uint32_t mark);
+static inline bool kin__handle_is(const void *handle, uint32_t mark)
+{
+    return handle != NULL && ((uintptr_t)handle & 7) == 0 && kin__load32(&((const kin__mark *)handle)->mark) == mark;
+}
 
 #endif

@@ -126,12 +126,15 @@ bool os_pair_broken(os_handle mine);
  * of its own (OS_BAG_HANDLES is 0, `in` and `out` are OS_NO_HANDLE), and what nobody drops is there until the root ends. */
 #define OS_BAG_HANDLES (OS_WINDOWS ? 0 : 2)
 #define OS_BAG_MOST 64 /* handles in one entry */
-/* Puts duplicates of `handles` (borrowed). KIN_EAGAIN: the bag is full; nothing was put. KIN_ELOST: the root has ended
- * (Windows). */
+/* Puts duplicates of `handles` (borrowed; 1 to OS_BAG_MOST, tag not 0). Does not wait. KIN_EAGAIN: the bag is full; nothing
+ * was put. KIN_EMFILE: the bag is empty, but too many are in flight elsewhere; KIN_EPIPE: nobody has `out` (both POSIX).
+ * KIN_ELOST: the root has ended (Windows). */
 kin_err os_bag_put(os_handle in, uint64_t tag, const os_handle *handles, size_t count, uint64_t *words);
-/* Duplicates of what entry `tag` holds, for this process. The entry stays. KIN_ELOST: there is no such entry. */
+/* Duplicates of what entry `tag` holds, for this process. The entry stays. KIN_ELOST: there is no such entry.
+ * KIN_EMFILE: no room for them in this process. */
 kin_err os_bag_look(os_handle out, uint64_t tag, const uint64_t *words, size_t count, os_handle *handles);
-/* Drops entry `tag`, with all that were put before it and are still there; if there is none such, nothing. */
+/* Drops entry `tag`, with all that were put before it and are still there (Windows: it alone); if there is none such,
+ * nothing. */
 void os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count);
 /* The tag of the oldest entry; 0 if there is none (or the system has no order of them: then they cannot be left over). */
 uint64_t os_bag_oldest(os_handle out);

@@ -16,6 +16,8 @@ uint64_t kin__deadline(int64_t timeout_ms)
 {
     if (timeout_ms < 0)
         return KIN__NEVER;
+    if (timeout_ms == KIN_NOWAIT)
+        return 0; /* long ago */
     uint64_t now = kin__now_ns();
     if ((uint64_t)timeout_ms > (KIN__NEVER - 1 - now) / 1000000u)
         return KIN__NEVER;

@@ -1,13 +1,13 @@
 /* The queue: one ring, or for a relaxed one a ring for each of several producers, in a segment. A producer's lane is a ring whose
- * `putter` it keeps: it puts without taking a lock, and when it dies the lane is taken over as any lock is. The first lane is
- * common to those who find no other. What a queue adds to the ring: lanes, counting what is not dealt with, passing. */
+ * `putter` is its own (latch.h): it puts without taking a lock, and when it dies the lane is taken over. The first lane is common to
+ * those who find no other. What a queue adds to the ring: lanes, counting what is not dealt with, passing. */
 #include "kin/queue.h"
 
 #include "error.h"
 #include "fault.h"
 #include "handle.h"
 #include "message.h"
-#include "ring.h"
+#include "ring_inside.h"
 #include "segment.h"
 
 #include <stdlib.h>
@@ -56,13 +56,18 @@ static kin_err not_a_queue(const void *p)
 
 static inline bool is_queue(const void *p) { return kin__handle_is(p, KIN__MARK_QUEUE); }
 
-static kin_err check_queue(const kin_queue *q, int64_t timeout_ms)
+static KIN__NOINLINE kin_err wrong_call(const kin_queue *q, int64_t timeout_ms)
 {
     if (!is_queue(q))
         return not_a_queue(q);
     if (timeout_ms < KIN_FOREVER)
         return kin__fail(KIN_EINVAL, "queue '%s': a time-out of %lld ms", q->shown, (long long)timeout_ms);
-    return kin__my.session != NULL ? KIN_OK : kin__check_init();
+    return kin__check_init();
+}
+
+static inline kin_err check_queue(const kin_queue *q, int64_t timeout_ms)
+{
+    return is_queue(q) && timeout_ms >= KIN_FOREVER && kin__my.session != NULL ? KIN_OK : wrong_call(q, timeout_ms);
 }
 
 /* ---- making, passing, closing ---- */
@@ -254,10 +259,17 @@ typedef struct lane_memory {
 } lane_memory;
 static OS_THREAD_LOCAL lane_memory memory;
 
-static bool claim_lane(kin__ring *ring, uint64_t me)
+static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed(&f->ring->putter.word) == (me | KIN__OWN); }
+
+/* Makes a lane that is nobody's, or a dead thread's, this thread's. */
+static bool claim_lane(kin__flow *f, uint64_t me)
 {
-    uint64_t owner = kin__load64(&ring->putter);
-    return owner == me || ((owner == 0 || !kin__owner_alive(owner)) && kin__cas64(&ring->putter, &owner, me));
+    uint64_t owner = kin__load64(&f->ring->putter.word) & ~KIN__OWN;
+    kin__entry entry;
+    if ((owner != 0 && kin__owner_alive(owner)) || kin__ring_lock(f, true, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
+        return false;
+    kin__latch_leave(&f->ring->putter, f->ordered, me, entry, true);
+    return true;
 }
 
 static KIN__NOINLINE uint32_t find_lane(kin_queue *q)
@@ -266,9 +278,9 @@ static KIN__NOINLINE uint32_t find_lane(kin_queue *q)
     uint64_t me = kin__thread_me();
     if (me != 0 && !(memory.forgot && kin__flow_items(&q->flows[0]) != 0)) {
         for (uint32_t i = 1; i < q->lanes && lane == 0; i++)
-            lane = kin__load64(&q->flows[i].ring->putter) == me ? i : 0;
+            lane = is_own(&q->flows[i], me) ? i : 0;
         for (uint32_t i = 1; i < q->lanes && lane == 0; i++)
-            lane = claim_lane(q->flows[i].ring, me) ? i : 0;
+            lane = claim_lane(&q->flows[i], me) ? i : 0;
     }
     KIN_CRASH_POINT("queue.lane");
     uint32_t at = memory.next++ % REMEMBERED;
@@ -286,7 +298,7 @@ static kin__flow *own_flow(kin_queue *q)
     for (uint32_t i = 0; i < REMEMBERED; i++) {
         uint32_t lane = memory.lanes[i];
         if (memory.gates[i] == q->shared->gate.id && lane < q->lanes &&
-            (lane == 0 || kin__load64_relaxed(&q->flows[lane].ring->putter) == kin__me))
+            (lane == 0 || is_own(&q->flows[lane], kin__me)))
             return &q->flows[lane];
     }
     return &q->flows[find_lane(q)];
@@ -349,7 +361,7 @@ kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, in
     if (buffer == NULL && space != 0)
         return nothing_at(q, space);
     kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-    err = get_any(q, get_sink, &sink, timeout_ms);
+    err = q->lanes == 1 ? kin__flow_get(&q->flows[0], &sink, timeout_ms) : get_any(q, get_sink, &sink, timeout_ms);
     if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
         *size = sink.size;
     return err;

@@ -107,7 +107,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
 
 void kin__region_remove(kin__flow *f, const kin__found *found)
 {
-    kin__store64(&found->record->state, kin__state_as(found->state, KIN__FINISHED));
+    kin__store64_release(&found->record->state, kin__state_as(found->state, KIN__FINISHED));
     KIN_CRASH_POINT("region.finished");
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
@@ -129,7 +129,7 @@ static kin_err try_reserve(kin__flow *f, void *arg)
     uint64_t tail = kin__load64_relaxed(&f->ring->tail);
     kin_err err = kin__ring_place(f, &v->letter, v->real, KIN__WRITING, &tail, &v->record);
     if (err == KIN_OK)
-        kin__store64(&f->ring->tail, tail);
+        kin__store64_release(&f->ring->tail, tail);
     KIN_CRASH_POINT("region.reserved");
     return err;
 }
@@ -201,7 +201,12 @@ static kin_err change(kin__flow *f, kin__record *record, const kin_message *m, u
 /* Something that lies before `next` may be for a consumer now. */
 static void tell_consumers(kin__flow *f)
 {
-    kin__store32(&f->ring->returned, 1);
+    if (f->ordered) {
+        kin__store32_release(&f->ring->returned, 1);
+        kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
+    } else {
+        kin__store32(&f->ring->returned, 1);
+    }
     KIN_CRASH_POINT("region.told");
     kin__ring_look_after_put(f, 1);
 }
@@ -209,10 +214,11 @@ static void tell_consumers(kin__flow *f)
 /* What was done may have been what the head stood at. */
 static void make_room(kin__flow *f)
 {
-    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER) != KIN_OK)
+    kin__entry entry;
+    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
     advance(f);
-    kin__ring_unlock(f, false);
+    kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
 
@@ -267,7 +273,7 @@ static kin_err try_take(kin__flow *f, void *arg)
     m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
     m->kin__m.mapping = 0;
     m->kin__m.what = KIN__TAKEN;
-    kin__store64(&record->state, m->kin__m.tag);
+    kin__store64_release(&record->state, m->kin__m.tag);
     KIN_CRASH_POINT("region.taking");
     if (found.past)
         kin__store64_release(&f->ring->next, found.after);

@@ -15,8 +15,8 @@
 void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 {
     r->id_room = kin__unique();
-    r->id_putter = kin__unique();
-    r->id_getter = kin__unique();
+    r->putter.id = kin__unique();
+    r->getter.id = kin__unique();
     r->units = units;
     r->max_items = max_items;
 }
@@ -53,50 +53,37 @@ static kin_err damaged(const kin__flow *f)
     return kin__fail(KIN_EPROTO, "%s '%s': what it holds is damaged", f->kind, f->name);
 }
 
-/* ---- letting go, and waking ---- */
+/* ---- waking ---- */
 
-void kin__ring_unlock(kin__flow *f, bool putter)
+static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
 {
-    uint64_t *word = putter ? &f->ring->putter : &f->ring->getter;
-    if (f->ordered) {
-        kin__store64_release(word, 0);
-        kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
-    } else {
-        kin__store64(word, 0);
-    }
-}
-
-static KIN__NOINLINE void wake(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most)
-{
-    KIN_CRASH_POINT("ring.waking");
-    if (kin__wake_some(key, most) != 0)
-        return;
-    (void)kin__and32(waits, ~bit);
-    if (kin__anybody_sleeps(key)) { /* who came in between has set the bit before we cleared it */
-        (void)kin__or32(waits, bit);
-        (void)kin__wake_some(key, most);
-    }
+    if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
+        kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
+    if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
 }
 
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
-        wake(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
-    if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
-        wake(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->id_putter, 1);
+    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER)) != 0)
+        wake_after_put(f, messages);
+}
+
+static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
+{
+    if ((waits & KIN__WAITS_ROOM) != 0)
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
+    if ((waits & KIN__WAITS_GETTER) != 0)
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
+    if ((waits & KIN__WAITS_JOIN) != 0)
+        (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
 }
 
 void kin__ring_look_after_get(kin__flow *f)
 {
     uint32_t waits = kin__load32(&f->ring->waits);
-    if (waits == 0)
-        return;
-    if ((waits & KIN__WAITS_ROOM) != 0)
-        wake(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
-    if ((waits & KIN__WAITS_GETTER) != 0)
-        wake(&f->ring->waits, KIN__WAITS_GETTER, f->ring->id_getter, 1);
-    if ((waits & KIN__WAITS_JOIN) != 0)
-        (void)kin__wake_all(f->gate->id_join); /* the bit stays: those who join look often anyway */
+    if (waits != 0)
+        wake_after_get(f, waits);
 }
 
 void kin__flow_wake_all(kin__flow *f)
@@ -115,65 +102,30 @@ void kin__flow_shut(kin__flow *f)
 
 /* ---- the locks ---- */
 
-typedef struct lock_wait {
-    kin__flow *f;
-    uint64_t *word, owner;
-    uint32_t bit;
-} lock_wait;
-
-static bool still_locked(void *object)
-{
-    lock_wait *w = object;
-    (void)kin__or32(&w->f->ring->waits, w->bit);
-    kin__order_all();
-    return kin__load64(w->word) == w->owner && kin__owner_alive(w->owner);
-}
-
 static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
 {
     kin__ring *r = f->ring;
-    lock_wait w = {f, putter ? &r->putter : &r->getter, 0, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER};
-    uint64_t since = 0;
-    if (timeout_ms == KIN_NOWAIT)
-        deadline = kin__deadline(NOWAIT_MS);
-    kin__spin spin = {.apart = KIN__APART};
-    bool spinning = true;
-    for (kin_err end = KIN_OK;;) {
-        w.owner = kin__load64(w.word);
-        if (w.owner == 0) {
-            if (kin__cas64(w.word, &w.owner, me))
-                return KIN_OK;
-            continue;
-        }
-        if (!kin__owner_alive(w.owner)) {
-            if (!kin__cas64(w.word, &w.owner, me))
-                continue;
-            if (!putter)
-                kin__store32(&r->returned, 1); /* the dead may have been looking */
-            KIN_CRASH_POINT("ring.inherited");
-            return KIN_OK;
-        }
-        if (end != KIN_OK) {
-            char who[192];
-            kin__describe_thread(w.owner, who, sizeof who);
-            return kin__fail(end, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, who, putter ? "put" : "get");
-        }
-        if (spinning) {
-            spinning = kin__spin_more(&spin);
-            continue;
-        }
-        if (since == 0)
-            since = kin__now_ns();
-        end = kin__park_on(&(kin__wait){.key = putter ? r->id_putter : r->id_getter, .must_sleep = still_locked, .object = &w,
-                                        .deadline = deadline, .since = since, .kind = KIN_TYPE_QUEUE, .name = f->name});
+    kin__latch_of latch = {putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+    bool inherited;
+    uint64_t who = 0;
+    kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
+    if (err != KIN_OK) {
+        char text[192];
+        kin__describe_thread(who, text, sizeof text);
+        return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text, putter ? "put" : "get");
     }
+    if (inherited && !putter)
+        kin__store32(&r->returned, 1); /* the dead may have been looking */
+    KIN_CRASH_POINT("ring.inherited");
+    return KIN_OK;
 }
 
-kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline, kin__entry *entry)
 {
-    uint64_t free_word = 0;
-    if (kin__cas64(putter ? &f->ring->putter : &f->ring->getter, &free_word, me))
+    *entry = kin__latch_try(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me);
+    if (*entry != KIN__NOT_IN)
         return KIN_OK;
+    *entry = KIN__HELD;
     return lock_slow(f, putter, me, timeout_ms, deadline);
 }
 
@@ -238,10 +190,11 @@ static bool purge_bag(kin__flow *f, uint64_t me, uint64_t tail)
 {
     if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
         return false;
-    uint64_t free_word = 0, oldest, wanted = 0, at, after;
-    if (!kin__cas64(&f->ring->getter, &free_word, me))
-        return false;
+    uint64_t oldest, wanted = 0, at, after;
+    kin__entry entry;
     kin__record *record;
+    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
+        return false;
     at = kin__load64(&f->ring->head);
     for (; wanted == 0 && kin__ring_step(f, at, tail, &record, &after); at = after)
         wanted = record->handles != 0 ? kin__record_bagged(record)->tag : 0;
@@ -250,7 +203,7 @@ static bool purge_bag(kin__flow *f, uint64_t me, uint64_t tail)
         os_bag_drop(f->out, oldest, NULL, 0);
         any = true;
     }
-    kin__ring_unlock(f, false);
+    kin__ring_unlock(f, false, me, entry);
     return any;
 }
 
@@ -306,17 +259,6 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     return KIN_OK;
 }
 
-/* The commit point of a put. Who keeps the lock has no unlock after it that would be the fence, where one is needed. */
-static void commit_tail(kin__flow *f, uint64_t tail, bool own)
-{
-    if (own && !f->ordered) {
-        kin__store64(&f->ring->tail, tail);
-    } else {
-        kin__store64_release(&f->ring->tail, tail);
-        kin__compiler_fence();
-    }
-}
-
 typedef struct room_wait {
     kin__flow *f;
     uint64_t head;  /* as it was when there was none */
@@ -340,13 +282,16 @@ static bool no_room(void *object)
 /* Only records that nobody will finish may be in the way. */
 static void sweep(kin__flow *f, uint64_t me)
 {
-    uint64_t free_word = 0;
     kin__found found;
-    if (kin__ring_in_step(f->ring, kin__load64(&f->ring->head)) && kin__load32(&f->ring->returned) == 0)
+    kin__entry entry;
+    kin__record *record;
+    uint64_t head = kin__load64(&f->ring->head), after;
+    if (kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 &&
+        kin__ring_step(f, head, kin__load64(&f->ring->tail), &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY)
         return;
-    if (kin__cas64(&f->ring->getter, &free_word, me)) {
+    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) == KIN_OK) {
         (void)kin__region_find(f, &found);
-        kin__ring_unlock(f, false);
+        kin__ring_unlock(f, false, me, entry);
         kin__ring_look_after_get(f);
     }
 }
@@ -359,16 +304,15 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
     for (kin_err end = timeout_ms == KIN_NOWAIT ? KIN_EFULL : KIN_OK;;) {
         if (kin__flow_over(f))
             return over(f);
-        bool own = kin__load64_relaxed(&f->ring->putter) == me; /* a lane: queue.c */
-        kin_err err = own ? KIN_OK : kin__ring_lock(f, true, me, timeout_ms, deadline);
+        kin__entry entry;
+        kin_err err = kin__ring_lock(f, true, me, timeout_ms, deadline, &entry);
         if (err != KIN_OK)
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EFULL, "no put now") : err;
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
         err = attempt(f, arg);
         w.other = err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w.head, units, &need);
-        if (!own)
-            kin__ring_unlock(f, true);
+        kin__ring_unlock(f, true, me, entry);
         kin__ring_look_after_put(f, err == KIN_OK);
         if (since != 0 && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0 && (err != KIN_EFULL || end != KIN_OK))
             (void)kin__wake_one(f->ring->id_room); /* the wake may have been for more than one, or was not used */
@@ -410,7 +354,7 @@ static kin_err try_put(kin__flow *f, void *arg)
     uint64_t tail = kin__load64_relaxed(&f->ring->tail);
     kin_err err = kin__ring_place(f, a->letter, a->real, KIN__READY, &tail, &record);
     if (err == KIN_OK)
-        commit_tail(f, tail, true);
+        kin__store64_release(&f->ring->tail, tail);
     KIN_CRASH_POINT("ring.put");
     return err;
 }
@@ -461,27 +405,41 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     return kin__ring_put_waiting(f, try_put, &a, kin__record_units(letter->handle_count, letter->size), timeout_ms);
 }
 
+/* A short message, and room for it as far as was last seen: what nearly all puts are. The caller has `putter`. */
+static inline bool place_quickly(kin__flow *f, const void *bytes, size_t size, uint32_t what)
+{
+    kin__ring *r = f->ring;
+    uint64_t tail = kin__load64_relaxed(&r->tail);
+    uint32_t at = kin__position(tail) & f->mask, units = kin__record_units(0, size);
+    if (units > f->mask + 1 - at || f->mask + 1 - (kin__position(tail) - kin__position(kin__load64_relaxed(&r->head_seen))) < units ||
+        r->max_items != 0)
+        return false;
+    kin__record *record = kin__record_at(f, at);
+    record->size = (uint32_t)size;
+    record->what = (uint16_t)what;
+    record->handles = 0;
+    kin__store64_release(&record->state, kin__state(KIN__READY, kin__items(tail), 0));
+    if (size != 0)
+        memcpy(record + 1, bytes, size);
+    KIN_CRASH_POINT("ring.written.quickly");
+    kin__store64_release(&r->tail, kin__further(tail, 1, units));
+    return true;
+}
+
 kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_ms)
 {
     kin__ring *r = f->ring;
-    uint64_t me = kin__me, owner = 0;
-    if (me == 0 || letter->handle_count != 0 || letter->size > kin__flow_most(f) || f->max_message != 0 || kin__flow_over(f))
-        return put_slow(f, letter, timeout_ms);
-    /* A lane of this thread's own is always locked by it: queue.c. */
-    bool own = kin__load64_relaxed(&r->putter) == me;
-    if (!own && !kin__cas64(&r->putter, &owner, me))
+    uint64_t me = kin__me;
+    kin__entry entry;
+    if (me == 0 || letter->handle_count != 0 || letter->size > kin__flow_most(f) || f->max_message != 0 || kin__flow_over(f) ||
+        (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
         return put_slow(f, letter, timeout_ms);
     KIN_CRASH_POINT("ring.locked");
-    kin__record *record;
-    uint64_t tail = kin__load64_relaxed(&r->tail);
-    kin_err err = kin__ring_place(f, letter, 0, KIN__READY, &tail, &record);
-    if (err == KIN_OK)
-        commit_tail(f, tail, own);
+    bool done = place_quickly(f, letter->bytes, letter->size, letter->what);
     KIN_CRASH_POINT("ring.committed");
-    if (!own)
-        kin__ring_unlock(f, true);
-    kin__ring_look_after_put(f, err == KIN_OK);
-    return err == KIN_OK ? KIN_OK : put_slow(f, letter, timeout_ms);
+    kin__ring_unlock(f, true, me, entry);
+    kin__ring_look_after_put(f, done);
+    return done ? KIN_OK : put_slow(f, letter, timeout_ms);
 }
 
 typedef struct put_many {
@@ -506,7 +464,7 @@ static kin_err try_put_many(kin__flow *f, void *arg)
     }
     if (tail == before)
         return err;
-    commit_tail(f, tail, true);
+    kin__store64_release(&f->ring->tail, tail);
     KIN_CRASH_POINT("ring.put.many");
     m->done = done;
     return KIN_OK; /* with what is left it is called again */
@@ -551,8 +509,11 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__behind(tail, head)) {
         tail = kin__load64(&r->tail);
         kin__store64_release(&r->tail_seen, tail);
-        if (!kin__behind(tail, head))
+        if (!kin__behind(tail, head)) {
+            if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
+                kin__store32(&r->returned, 0);
             return KIN_EEMPTY;
+        }
     }
     if (!kin__ring_step(f, head, tail, &found->record, &found->after))
         return damaged(f);
@@ -665,11 +626,12 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
         return kin_last_code();
     kin__get_wait w = kin__get_wait_begin(f, 1, timeout_ms);
     for (;;) {
-        kin_err err = kin__ring_lock(f, false, kin__me, timeout_ms, w.deadline);
+        kin__entry entry;
+        kin_err err = kin__ring_lock(f, false, kin__me, timeout_ms, w.deadline, &entry);
         if (err != KIN_OK)
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
         err = attempt(f, arg);
-        kin__ring_unlock(f, false);
+        kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
         if (err == KIN_EEMPTY && (err = kin__get_wait_more(&w)) == KIN_OK)
             continue;
@@ -791,26 +753,48 @@ static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t tim
     return err == KIN_OK && g.segment != OS_NO_HANDLE ? copy_large(f, &g) : err;
 }
 
+/* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
+static inline bool get_quickly(kin__flow *f, kin__sink *sink)
+{
+    kin__ring *r = f->ring;
+    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64_relaxed(&r->tail_seen);
+    if (!kin__ring_in_step(r, head))
+        return false;
+    if (!kin__behind(tail, head)) {
+        tail = kin__load64(&r->tail);
+        if (!kin__behind(tail, head))
+            return false;
+        kin__store64_release(&r->tail_seen, tail);
+    }
+    uint32_t at = kin__position(head) & f->mask;
+    kin__record *record = kin__record_at(f, at);
+    size_t size = record->size;
+    uint32_t units = kin__record_units(0, size);
+    if (record->what != sink->what || record->handles != 0 || size > sink->space || f->got != NULL ||
+        kin__state_what(kin__load64(&record->state)) != KIN__READY || units > kin__position(tail) - kin__position(head) ||
+        units > f->mask + 1 - at)
+        return false;
+    sink->size = size;
+    sink->handle_count = 0;
+    if (size != 0)
+        memcpy(sink->buffer, record + 1, size);
+    KIN_CRASH_POINT("ring.got");
+    kin__store64_release(&r->head, kin__further(head, 1, units));
+    return true;
+}
+
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
     kin__ring *r = f->ring;
-    uint64_t me = kin__me, owner = 0;
-    kin__found found;
+    uint64_t me = kin__me;
+    kin__entry entry;
     /* Nothing is locked only to find that there is nothing: others would wait for that. */
-    if (me == 0 || !kin__behind(kin__load64(&r->tail), kin__load64_relaxed(&r->head)) || !kin__cas64(&r->getter, &owner, me))
+    if (me == 0 || !kin__behind(kin__load64(&r->tail), kin__load64_relaxed(&r->head)) ||
+        (entry = kin__latch_try(&r->getter, f->ordered, me)) == KIN__NOT_IN)
         return get_slow(f, sink, timeout_ms);
     KIN_CRASH_POINT("ring.getting");
-    bool done = kin__ring_find(f, &found) == KIN_OK && !found.region && found.record->what == sink->what && found.record->handles == 0 &&
-                found.record->size <= sink->space && f->got == NULL;
-    if (done) {
-        sink->size = found.record->size;
-        sink->handle_count = 0;
-        if (sink->size != 0)
-            memcpy(sink->buffer, kin__record_bytes(found.record), sink->size);
-        KIN_CRASH_POINT("ring.got");
-        kin__store64_release(&r->head, found.after);
-    }
-    kin__ring_unlock(f, false);
+    bool done = get_quickly(f, sink);
+    kin__ring_unlock(f, false, me, entry);
     kin__ring_look_after_get(f);
     return done ? KIN_OK : get_slow(f, sink, timeout_ms);
 }

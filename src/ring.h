@@ -1,7 +1,7 @@
 /* The ring: messages in shared memory, between any number of producers and consumers, that a death cannot wedge. Queues are made
  * of it, and both directions of a pipe.
  *
- * Two locks, one for each side, are words that name their owner; two commit words say what is there. A position is a
+ * Two locks, one for each side, name their owner (latch.h); two commit words say what is there. A position is a
  * number of units of 16 bytes since the beginning, modulo 2^32; a commit word is [records:32][position:32], so that one
  * store moves both.
  *
@@ -36,7 +36,7 @@
 #include "any.h"
 #include "atomic.h"
 #include "kin/queue.h"
-#include "park.h"
+#include "latch.h"
 
 #define KIN__UNIT 16u
 
@@ -55,26 +55,26 @@ _Static_assert(sizeof(kin__gate) == 128, "layout in shared memory");
 
 /* Words written by different sides are on pairs of cache lines of their own. */
 typedef struct kin__ring {
-    uint64_t id_room, id_putter, id_getter; /* what those sleep on who wait for that */
-    uint32_t units;                         /* capacity: a power of two              */
-    uint32_t max_items;                     /* 0: no limit                           */
-    uint32_t waits;                         /* all but KIN__WAITS_GET                */
-    uint32_t pad0[23];
+    uint64_t id_room;   /* what those sleep on who wait for room */
+    uint32_t units;     /* capacity: a power of two              */
+    uint32_t max_items; /* 0: no limit                           */
+    uint32_t waits;     /* all but KIN__WAITS_GET                */
+    uint32_t pad0[27];
 
-    uint64_t putter;    /* owner word of the producer that is at it; 0 */
-    uint64_t head_seen; /* by producers                                */
+    kin__latch putter;
+    uint64_t head_seen; /* by producers */
     uint64_t large;     /* the position behind the last message with shared memory of its own, | 1 << 32; 0: there was none */
-    uint64_t pad1[13];
+    uint64_t pad1[9];
 
     uint64_t tail;
     uint64_t pad2[15];
 
-    uint64_t getter;    /* owner word of the consumer that is at it; 0 */
-    uint64_t tail_seen; /* by consumers                                */
-    uint64_t next;      /* how far they have looked, if that is beyond the head */
-    uint32_t returned;  /* there may be a READY record in the region            */
+    kin__latch getter;
+    uint64_t tail_seen; /* by consumers                                           */
+    uint64_t next;      /* how far they have looked, if that is beyond the head   */
+    uint32_t returned;  /* there may be a READY record in the region              */
     uint32_t epoch;     /* of the session when the region was last looked through */
-    uint64_t pad3[12];
+    uint64_t pad3[8];
 
     uint64_t head;
     uint64_t pad4[15];

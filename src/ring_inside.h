@@ -52,9 +52,12 @@ static inline uint64_t kin__state_as(uint64_t state, uint32_t what) { return kin
 
 /* ---- the locks ---- */
 
-/* Takes `putter` or `getter`, waiting until the deadline. Without one (KIN_NOWAIT) a little longer than its owner needs. */
-kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline);
-void kin__ring_unlock(kin__flow *f, bool putter);
+/* Takes `putter` or `getter`, waiting until the deadline; with KIN_NOWAIT a little longer than its owner needs. */
+kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline, kin__entry *entry);
+static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin__entry entry)
+{
+    kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);
+}
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages);

@@ -76,8 +76,10 @@ kin_err os_bag_put(os_handle in, uint64_t tag, const os_handle *handles, size_t 
     entry bytes = {tag, count};
     entry_control control = {0};
     struct iovec part = {&bytes, sizeof bytes};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control.space,
+                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     int fds[OS_BAG_MOST];
     for (size_t i = 0; i < count; i++)
         fds[i] = (int)handles[i];
@@ -89,7 +91,8 @@ kin_err os_bag_put(os_handle in, uint64_t tag, const os_handle *handles, size_t 
     ssize_t n;
     do {
         n = TRY("sendmsg", -1, ENOBUFS, sendmsg((int)in, &message, MSG_NOSIGNAL | MSG_DONTWAIT));
-    } while (n < 0 && (errno == EINTR || (errno == ETOOMANYREFS && kin__more_descriptors(count)))); /* that limit is this one */
+        /* The limit of those in flight is that of open ones. */
+    } while (n < 0 && (errno == EINTR || (errno == ETOOMANYREFS && kin__more_descriptors(count))));
     return n >= 0 ? KIN_OK : fail_to_put(in);
 }
 
@@ -163,7 +166,8 @@ static bool receive(os_handle out, size_t index, size_t count, os_handle *handle
     entry bytes = {0};
     entry_control control;
     struct iovec part = {&bytes, sizeof bytes};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
     ssize_t n;
     if (!peek_from(out, index))
         return false;
@@ -202,7 +206,8 @@ kin_err os_bag_look(os_handle out, uint64_t tag, const uint64_t *words, size_t c
     if (tag == 0 || count == 0 || count > OS_BAG_MOST)
         return kin__fail(KIN_EINVAL, "%zu handles with tag %llu are no entry of a bag", count, (unsigned long long)tag);
     if (!find(out, tag, &index))
-        return errno != 0 ? kin__fail_errno("setsockopt or recv", "cannot look into a bag") : kin__fail(KIN_ELOST, "the handles are no longer in the bag");
+        return errno != 0 ? kin__fail_errno("setsockopt or recv", "cannot look into a bag")
+                          : kin__fail(KIN_ELOST, "the handles are no longer in the bag");
     bool good;
     do {
         good = receive(out, index, count, handles) && all_above_streams(handles, count);

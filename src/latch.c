@@ -1,0 +1,120 @@
+/* The slow half of the latch: waiting for it, taking it away, taking it over. latch.h says how it works. It must never make a latch
+ * free while somebody may be within. */
+#include "latch.h"
+
+#include "fault.h"
+#include "kin/any.h"
+
+#define NEEDED_MOST ((uint32_t)1 << 24)
+
+void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most)
+{
+    KIN_CRASH_POINT("ring.waking");
+    if (kin__wake_some(key, most) != 0)
+        return;
+    (void)kin__and32(waits, ~bit);
+    if (kin__anybody_sleeps(key)) { /* who came in between has set the bit before we cleared it */
+        (void)kin__or32(waits, bit);
+        (void)kin__wake_some(key, most);
+    }
+}
+
+void kin__latch_look(const kin__latch_of *l)
+{
+    if ((kin__load32(l->waits) & l->bit) != 0)
+        kin__wake_by_bit(l->waits, l->bit, l->latch->id, 1);
+}
+
+typedef struct latch_wait {
+    const kin__latch_of *l;
+    uint64_t *at, value; /* waits while the one is the other and that is alive */
+} latch_wait;
+
+static bool still_there(void *object)
+{
+    latch_wait *w = object;
+    (void)kin__or32(w->l->waits, w->l->bit);
+    kin__order_all();
+    return kin__load64(w->at) == w->value && kin__owner_alive(w->value);
+}
+
+/* Until what `at` holds is not `value`, or whoever that names is dead. */
+typedef struct patience {
+    uint64_t deadline, since;
+    kin__spin spin;
+    bool spun;
+    kin_err end;
+    const char *name;
+} patience;
+
+static void wait_a_little(const kin__latch_of *l, uint64_t *at, uint64_t value, patience *p)
+{
+    if (!p->spun) {
+        p->spun = !kin__spin_more(&p->spin);
+        return;
+    }
+    if (p->since == 0)
+        p->since = kin__now_ns();
+    latch_wait w = {l, at, value};
+    p->end = kin__park_on(&(kin__wait){.key = l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = p->since,
+                                       .kind = KIN_TYPE_QUEUE, .name = p->name});
+}
+
+/* The word is ours; whose own it was may still be within. */
+static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, patience *p, bool *inherited, uint64_t *who)
+{
+    kin__latch *latch = l->latch;
+    kin__order_all();
+    for (;;) {
+        uint64_t inside = kin__load64(&latch->inside);
+        if (inside == 0 || inside == me)
+            return KIN_OK;
+        if (!kin__owner_alive(inside)) {
+            *inherited = true;
+            if (kin__cas64(&latch->inside, &inside, 0))
+                return KIN_OK;
+            continue;
+        }
+        if (p->end != KIN_OK) { /* it stays the other's own, as if nothing had been */
+            *who = inside;
+            kin__store64(&latch->word, inside | KIN__OWN);
+            kin__latch_look(l);
+            return p->end;
+        }
+        wait_a_little(l, &latch->inside, inside, p);
+    }
+}
+
+kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who)
+{
+    kin__latch *latch = l->latch;
+    patience p = {.deadline = deadline, .spin = {.apart = KIN__APART}, .name = name};
+    *inherited = false;
+    kin__latch_look(l); /* we may just have made room for who takes it away from us */
+    for (;;) {
+        uint64_t word = kin__load64(&latch->word), owner = word & ~KIN__OWN;
+        if (word == 0 || owner == me) {
+            if (kin__cas64(&latch->word, &word, me))
+                return KIN_OK;
+            continue;
+        }
+        bool own = (word & KIN__OWN) != 0, dead = !kin__owner_alive(owner);
+        if (own || dead) {
+            if (!kin__cas64(&latch->word, &word, me))
+                continue;
+            KIN_CRASH_POINT("latch.taken.away");
+            if (own) {
+                uint32_t needed = latch->needed != 0 ? latch->needed : KIN__LATCH_STREAK;
+                latch->needed = needed < NEEDED_MOST ? needed * 2 : needed;
+                latch->streak = 0;
+            }
+            *inherited = dead;
+            return wait_until_empty(l, me, &p, inherited, who);
+        }
+        if (p.end != KIN_OK) {
+            *who = owner;
+            return p.end;
+        }
+        wait_a_little(l, &latch->word, word, &p);
+    }
+}

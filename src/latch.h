@@ -1,0 +1,103 @@
+/* The latch: the lock of one side of a ring. As long as one thread alone uses it, it is that thread's own: taking and releasing it
+ * are then plain stores, no atomic operation, which is what lets a single producer and a single consumer go as fast as if there were
+ * no lock at all. Whoever else wants it takes it away.
+ *
+ *     word    0                 free
+ *             owner             held
+ *             owner | OWN       the owner's own: it is within while `inside` names it
+ *     inside  owner             is within (only of who has it as its own); 0
+ *
+ *   the owner, to enter       inside = me; word still me | OWN? then it is within, else inside = 0 and it takes it as others do
+ *             to leave        inside = 0
+ *   another, to take it away  CAS word: owner | OWN -> me; kin__order_all; wait until `inside` is not the living owner
+ *
+ * The owner's store and look have no fence between them; kin__order_all is the fence, for both: so either the owner's look sees
+ * that the word is another's, or the other sees that the owner is within. Where there is no such order (park.h) the owner's store
+ * is a fence itself, and a latch becomes somebody's own only when that was asked for.
+ *
+ * Every word that claims something names who claims it. word 0 means that nobody is within: who takes the latch away
+ * gives it on only after its wait. If it dies before, the word names the dead, and who comes next waits in its place;
+ * if `inside` names the dead, nobody is within. Taking it away costs some microseconds; so it becomes somebody's own only after
+ * `needed` uses in a row, twice as many each time that it was taken away. */
+#ifndef KIN_SRC_LATCH_H
+#define KIN_SRC_LATCH_H
+
+#include "atomic.h"
+#include "park.h"
+
+typedef struct kin__latch {
+    uint64_t word, inside;
+    uint64_t last;   /* who used it last, and how often in a row: by who has it */
+    uint32_t streak;
+    uint32_t needed; /* 0: KIN__LATCH_STREAK */
+    uint64_t id;     /* what those sleep on who wait for it */
+} kin__latch;
+_Static_assert(sizeof(kin__latch) == 40, "layout in shared memory");
+
+#define KIN__OWN ((uint64_t)1)
+#define KIN__LATCH_STREAK 64u
+
+/* How a thread came in. */
+typedef enum kin__entry { KIN__NOT_IN = 0, KIN__HELD = 1, KIN__WITHIN = 2 } kin__entry;
+
+/* What else is to be known of a latch. */
+typedef struct kin__latch_of {
+    kin__latch *latch;
+    uint32_t *waits; /* the word whose `bit` says that somebody sleeps on the latch */
+    uint32_t bit;
+    bool ordered;    /* kin__order_all works                                        */
+} kin__latch_of;
+
+/* Without waiting; KIN__NOT_IN if it is not to be had so. */
+static inline kin__entry kin__latch_try(kin__latch *l, bool ordered, uint64_t me)
+{
+    uint64_t word = kin__load64_relaxed(&l->word);
+    if (word == (me | KIN__OWN)) {
+        if (ordered) {
+            kin__store64_release(&l->inside, me);
+            kin__compiler_fence();
+        } else {
+            kin__store64(&l->inside, me);
+        }
+        if (kin__load64(&l->word) == word)
+            return KIN__WITHIN;
+        kin__store64(&l->inside, 0);
+        return KIN__NOT_IN;
+    }
+    return word == 0 && kin__cas64(&l->word, &word, me) ? KIN__HELD : KIN__NOT_IN;
+}
+
+/* Takes it, waiting until the deadline. *inherited: from a dead one, who may have been in the middle. KIN_ETIMEDOUT: *who has it.
+ * kind and name (40 bytes): of the object, for whoever looks at sleepers. */
+kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who);
+
+/* Lets go. `keep`: it stays this thread's own. What the owner wrote before is seen by who comes in next; whether somebody sleeps is
+ * looked at after this (kin__latch_look, or with other things that are looked at then). */
+static inline void kin__latch_leave(kin__latch *l, bool ordered, uint64_t me, kin__entry entry, bool keep)
+{
+    uint64_t *at = &l->inside, value = 0;
+    if (entry == KIN__HELD) {
+        at = &l->word;
+        if (l->last != me) {
+            l->last = me;
+            l->streak = 0;
+        } else if (ordered && ++l->streak > (l->needed != 0 ? l->needed : KIN__LATCH_STREAK)) {
+            keep = true;
+        }
+        value = keep ? me | KIN__OWN : 0;
+    }
+    if (ordered) {
+        kin__store64_release(at, value);
+        kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
+    } else {
+        kin__store64(at, value);
+    }
+}
+
+/* Wakes one who sleeps on it, if somebody does. */
+void kin__latch_look(const kin__latch_of *l);
+
+/* Wakes up to `most` of those who sleep on `key`, whose bit was seen in *waits; clears the bit when nobody does. */
+void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most);
+
+#endif
