@@ -271,8 +271,8 @@ NOTES = {
     "many": "{locks} locks of their own, each with its segment; {passed} of them passed to one child in a list, from before the "
             "start to after the join.",
     "queue": "{rate_ms} ms per round after 50 ms of warm-up, with a queue of 1 MB (8 MB for messages of 1 MB; in place 64 MB, which "
-             "are 63 of them; *at most 51*: a queue of so few), or what comes next to that in a subject. Processes are bound to the CPUs in "
-             "turn, so that of more than one and one a producer and a consumer share a CPU. Each message carries its number at both "
+             "are 63 of them; *at most 51*: a queue of so few), or what comes next to that in a subject. Processes are bound to the CPUs "
+             "in turn, so that of more than one and one a producer and a consumer share a CPU. Each message carries its number at both "
              "ends (in place only at its beginning: the rest is neither written nor read), and each consumer checks it; all must "
              "have come at the end. *CPU* is what all processes together used for a message, "
              "*full* how full the queue was in the mean: when it is nearly empty each message is a cache miss of its own, when it "
