@@ -192,6 +192,10 @@ static void look(void)
         if (w->idle_ns > STALL_MS * 1000000ull && !w->stalled) {
             w->stalled = 1;
             the.stalls++;
+            fprintf(stderr, "bench: %s stands still: the queue holds %zu messages%s%s\n",
+                    i < PRODUCERS ? "a producer" : "a consumer", kin_queue_size(the.queue),
+                    kin_queue_empty(the.queue) ? ", none to be got" : "",
+                    kin_queue_full(the.queue, sizeof(struct message)) ? ", no room for a large one" : "");
         }
     }
 }
