@@ -208,19 +208,35 @@ static uint64_t total(uint32_t first, uint32_t end)
     return n;
 }
 
-static void kill_and_replace(uint64_t *random)
+#define NOBODY WORKERS
+
+/* Waits for the end of the one that was killed last, and starts another in its place. */
+static void replace(uint32_t *killed)
 {
-    *random = *random * 6364136223846793005u + 1442695040888963407u;
-    uint32_t place = (uint32_t)(*random >> 33) % WORKERS;
-    struct watch *w = &the.watch[place];
-    bench_kin(kin_process_kill(w->process));
-    bench_kin(kin_process_join(w->process, 10000));
+    if (*killed == NOBODY)
+        return;
+    struct watch *w = &the.watch[*killed];
     int code = 0;
+    bench_kin(kin_process_join(w->process, 10000));
     bench_kin(kin_process_exit_code(w->process, &code));
     bench_check(code == -SIGKILL, "a worker ended by itself");
     kin_process_close(w->process);
+    start(*killed);
+    *killed = NOBODY;
+}
+
+/* Kills another one, and replaces the one before, which had that much time to end. */
+static void kill_one(uint64_t *random, uint32_t *killed)
+{
+    uint32_t place;
+    do {
+        *random = *random * 6364136223846793005u + 1442695040888963407u;
+        place = (uint32_t)(*random >> 33) % WORKERS;
+    } while (place == *killed);
+    bench_kin(kin_process_kill(the.watch[place].process));
     the.kills[place >= PRODUCERS]++;
-    start(place);
+    replace(killed);
+    *killed = place;
 }
 
 /* Messages that fit into the queue when it is empty; empties it again. They have no bytes: how many larger ones fit depends on
@@ -259,13 +275,15 @@ static uint64_t end_all(uint64_t *corrupt)
 static double storm(uint64_t kills)
 {
     uint64_t random = bench_now(), began = bench_now();
+    uint32_t killed = NOBODY;
     the.looked = began;
     for (uint64_t i = 1; i <= kills; i++) {
-        kill_and_replace(&random);
+        kill_one(&random, &killed);
         look();
         for (uint64_t due = began + i * 1000000000ull / KILLS_PER_SECOND, now; (now = bench_now()) < due; look())
             bench_nap(due - now > 1000000 ? 1000 : (due - now) / 1000 + 1);
     }
+    replace(&killed);
     return (double)(bench_now() - began) / 1e9;
 }
 
