@@ -25,9 +25,24 @@ void kin__latch_look(const kin__latch_of *l)
         kin__wake_by_bit(l->waits, l->bit, l->latch->id, 1);
 }
 
+static uint32_t *inside_of(uint64_t owner) { return &kin__my.session->threads[kin__owner_place(owner) % KIN__THREADS].inside; }
+
+/* Whether that thread is within, and lives. Its place is its own as long as it lives. */
+static bool is_within(const kin__latch *l, uint64_t owner)
+{
+    return owner != 0 && kin__load32(inside_of(owner)) == kin__latch_mark(l) && kin__owner_alive(owner);
+}
+
+bool kin__latch_in_use(const kin__latch *l)
+{
+    uint64_t word = kin__load64(&l->word), owner = word & ~KIN__OWN;
+    return word == owner ? owner != 0 && kin__owner_alive(owner) : is_within(l, owner);
+}
+
 typedef struct latch_wait {
     const kin__latch_of *l;
-    uint64_t *at, value; /* waits while the one is the other and that is alive */
+    uint64_t owner; /* whom it waits for */
+    bool within;    /* for it to leave what is its own; else for the word to change */
 } latch_wait;
 
 static bool still_there(void *object)
@@ -35,10 +50,9 @@ static bool still_there(void *object)
     latch_wait *w = object;
     (void)kin__or32(w->l->waits, w->l->bit);
     kin__order_all();
-    return kin__load64(w->at) == w->value && kin__owner_alive(w->value);
+    return w->within ? is_within(w->l->latch, w->owner) : kin__load64(&w->l->latch->word) == w->owner && kin__owner_alive(w->owner);
 }
 
-/* Until what `at` holds is not `value`, or whoever that names is dead. */
 typedef struct patience {
     uint64_t deadline, since;
     kin__spin spin;
@@ -47,7 +61,7 @@ typedef struct patience {
     const char *name;
 } patience;
 
-static void wait_a_little(const kin__latch_of *l, uint64_t *at, uint64_t value, patience *p)
+static void wait_a_little(latch_wait w, patience *p)
 {
     if (!p->spun) {
         p->spun = !kin__spin_more(&p->spin);
@@ -55,8 +69,7 @@ static void wait_a_little(const kin__latch_of *l, uint64_t *at, uint64_t value, 
     }
     if (p->since == 0)
         p->since = kin__now_ns();
-    latch_wait w = {l, at, value};
-    p->end = kin__park_on(&(kin__wait){.key = l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = p->since,
+    p->end = kin__park_on(&(kin__wait){.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = p->since,
                                        .kind = KIN_TYPE_QUEUE, .name = p->name});
 }
 
@@ -66,23 +79,29 @@ static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, patience *p
     kin__latch *latch = l->latch;
     kin__order_all();
     for (;;) {
-        uint64_t inside = kin__load64(&latch->inside);
-        if (inside == 0 || inside == me)
+        uint64_t own = kin__load64(&latch->own);
+        if (own == me || !is_within(latch, own)) {
+            *inherited = *inherited || (own != 0 && !kin__owner_alive(own));
             return KIN_OK;
-        if (!kin__owner_alive(inside)) {
-            *inherited = true;
-            if (kin__cas64(&latch->inside, &inside, 0))
-                return KIN_OK;
-            continue;
         }
         if (p->end != KIN_OK) { /* it stays the other's own, as if nothing had been */
-            *who = inside;
-            kin__store64(&latch->word, inside | KIN__OWN);
+            *who = own;
+            kin__store64(&latch->word, own | KIN__OWN);
             kin__latch_look(l);
             return p->end;
         }
-        wait_a_little(l, &latch->inside, inside, p);
+        wait_a_little((latch_wait){l, own, true}, p);
     }
+}
+
+bool kin__latch_claim(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited)
+{
+    uint64_t word = kin__load64(&l->latch->word), owner = word & ~KIN__OWN, who;
+    patience p = {.deadline = deadline, .spin = {.apart = KIN__APART}, .name = name};
+    *inherited = owner != 0;
+    if ((owner != 0 && kin__owner_alive(owner)) || !kin__cas64(&l->latch->word, &word, me))
+        return false;
+    return owner == 0 || wait_until_empty(l, me, &p, inherited, &who) == KIN_OK;
 }
 
 kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who)
@@ -115,6 +134,6 @@ kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline,
             *who = owner;
             return p.end;
         }
-        wait_a_little(l, &latch->word, word, &p);
+        wait_a_little((latch_wait){l, word, false}, &p);
     }
 }

@@ -26,22 +26,6 @@ static uint32_t settle(kin__record *record, uint64_t *state)
     }
 }
 
-/* Drops what a record that leaves the ring has in the bag. */
-static void leave(kin__flow *f, uint64_t after, kin__record *record)
-{
-    uint32_t handles = record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0 && handles <= OS_BAG_MOST) {
-        tag = kin__record_bagged(record)->tag;
-        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, after); /* from here on the record is a producer's */
-    if (handles != 0) {
-        KIN_CRASH_POINT("region.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
-    }
-}
-
 /* Moves the head behind all that is done. */
 static void advance(kin__flow *f)
 {
@@ -50,7 +34,7 @@ static void advance(kin__flow *f)
     uint64_t head = kin__load64_relaxed(&r->head), next = kin__ring_next(r, head), after;
     while (kin__behind(next, head) && kin__ring_step(f, head, next, &record, &after) &&
            kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
-        leave(f, after, record);
+        kin__ring_leave(f, after, record);
         head = after;
         KIN_CRASH_POINT("region.advanced");
     }
@@ -78,12 +62,23 @@ static bool look_through(kin__flow *f, kin__found *found)
     return any;
 }
 
+/* What was passed over may have become READY meanwhile, and before this one did. */
+static kin_err first_of(kin__flow *f, kin__found *found)
+{
+    kin__found older;
+    if (kin__load32(&f->ring->returned) != 0 && look_through(f, &older))
+        *found = older;
+    return KIN_OK;
+}
+
 kin_err kin__region_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64_relaxed(&r->head);
-    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found))
+    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found)) {
+        advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
+    }
     advance(f);
     for (;;) {
         head = kin__load64_relaxed(&r->head);
@@ -98,7 +93,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         found->past = true;
         found->region = kin__behind(found->at, head);
         if (what == KIN__READY)
-            return KIN_OK;
+            return found->region ? first_of(f, found) : KIN_OK;
         kin__store64_release(&r->next, found->after); /* passed over */
         KIN_CRASH_POINT("region.passed");
         advance(f);
@@ -112,6 +107,13 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
     advance(f);
+}
+
+/* Which ring it is of, beside its state: places in two rings look alike. */
+static uint32_t stamp(const kin__flow *f, uint32_t what)
+{
+    uint64_t id = f->ring->id_room;
+    return what | (uint32_t)(id ^ id >> 32) << 8;
 }
 
 /* ---- reserving ---- */
@@ -168,14 +170,14 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
     m->kin__m.at = record_offset(f, v.record);
     m->kin__m.tag = kin__load64(&v.record->state);
     m->kin__m.mapping = large ? (uint64_t)(uintptr_t)data : 0;
-    m->kin__m.what = KIN__WRITING;
+    m->kin__m.what = stamp(f, KIN__WRITING);
     return KIN_OK;
 }
 
 /* The record of a message of this process's; NULL with a sentence if the message is not (any more) what it should be. */
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
-    if (m->kin__m.what == what && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
+    if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
         kin__state_what(m->kin__m.tag) == what && kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
@@ -211,13 +213,17 @@ static void tell_consumers(kin__flow *f)
     kin__ring_look_after_put(f, 1);
 }
 
-/* What was done may have been what the head stood at. */
-static void make_room(kin__flow *f)
+/* What was done may have been what the head stood at; what was cancelled may lie where no consumer has looked yet. */
+static void make_room(kin__flow *f, bool cancelled)
 {
+    kin__found found;
     kin__entry entry;
     if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
-    advance(f);
+    if (cancelled)
+        (void)kin__region_find(f, &found);
+    else
+        advance(f);
     kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
@@ -233,7 +239,7 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)
     KIN_CRASH_POINT("region.committed");
     forget(m);
     if (cancel)
-        make_room(f);
+        make_room(f, true);
     else
         tell_consumers(f);
     return KIN_OK;
@@ -258,7 +264,7 @@ static kin_err try_take(kin__flow *f, void *arg)
         return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind, f->name);
     if (kin__record_large(record)) {
         kin__bagged *bagged = kin__record_bagged(record);
-        err = os_bag_look(f->out, bagged->tag, bagged->words, 1, &t->segment);
+        err = kin__bag_look(f, bagged, 1, &t->segment);
         if (err == KIN_ELOST) {
             kin__ring_remove(f, &found);
             return try_take(f, arg);
@@ -272,7 +278,7 @@ static kin_err try_take(kin__flow *f, void *arg)
     m->kin__m.at = record_offset(f, record);
     m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
     m->kin__m.mapping = 0;
-    m->kin__m.what = KIN__TAKEN;
+    m->kin__m.what = stamp(f, KIN__TAKEN);
     kin__store64_release(&record->state, m->kin__m.tag);
     KIN_CRASH_POINT("region.taking");
     if (found.past)
@@ -320,6 +326,6 @@ kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
     if (give_back)
         tell_consumers(f);
     else
-        make_room(f);
+        make_room(f, false);
     return KIN_OK;
 }

@@ -61,11 +61,13 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
     if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
+    if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER)) != 0)
+    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
         wake_after_put(f, messages);
 }
 
@@ -75,8 +77,10 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
-    if ((waits & KIN__WAITS_JOIN) != 0)
+    if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
         (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
+    if ((waits & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_get(kin__flow *f)
@@ -102,10 +106,37 @@ void kin__flow_shut(kin__flow *f)
 
 /* ---- the locks ---- */
 
-static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 {
     kin__ring *r = f->ring;
-    kin__latch_of latch = {putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+}
+
+/* Whoever had it may have been in the middle. */
+static void inherit(kin__flow *f, bool putter)
+{
+    KIN_CRASH_POINT("ring.taken.over");
+    if (!putter)
+        kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
+    if (OS_BAG_HANDLES != 0)
+        (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
+    KIN_CRASH_POINT("ring.inherited");
+}
+
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
+    bool inherited;
+    if (!kin__latch_claim(&latch, me, kin__deadline(NOWAIT_MS), f->name, &inherited))
+        return false;
+    if (inherited)
+        inherit(f, putter);
+    return true;
+}
+
+static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
     bool inherited;
     uint64_t who = 0;
     kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
@@ -114,9 +145,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text, putter ? "put" : "get");
     }
-    if (inherited && !putter)
-        kin__store32(&r->returned, 1); /* the dead may have been looking */
-    KIN_CRASH_POINT("ring.inherited");
+    if (inherited)
+        inherit(f, putter);
     return KIN_OK;
 }
 
@@ -184,36 +214,16 @@ static bool large_in_flight(const kin__ring *r, uint64_t tail, uint64_t head)
     return large != 0 && kin__behind(large, head) && !kin__behind(large, tail);
 }
 
-/* Entries of the bag that no message is about, left by producers that died before their commit: they would fill it. The caller has
- * `putter`. */
-static bool purge_bag(kin__flow *f, uint64_t me, uint64_t tail)
-{
-    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        return false;
-    uint64_t oldest, wanted = 0, at, after;
-    kin__entry entry;
-    kin__record *record;
-    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
-        return false;
-    at = kin__load64(&f->ring->head);
-    for (; wanted == 0 && kin__ring_step(f, at, tail, &record, &after); at = after)
-        wanted = record->handles != 0 ? kin__record_bagged(record)->tag : 0;
-    bool any = false;
-    while ((oldest = os_bag_oldest(f->out)) != 0 && oldest != wanted) {
-        os_bag_drop(f->out, oldest, NULL, 0);
-        any = true;
-    }
-    kin__ring_unlock(f, false, me, entry);
-    return any;
-}
-
-static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, uint64_t tail, kin__record *record)
+/* The caller has `putter`. The number is counted first: one that dies leaves a gap, never two entries with one number. */
+static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, kin__record *record)
 {
     kin__bagged *bagged = kin__record_bagged(record);
-    bagged->tag = kin__unique();
+    kin__store64_release(&f->ring->bagged, f->ring->bagged + 1);
+    bagged->tag = kin__bag_tag(f, f->ring->bagged);
     bagged->real = real;
+    KIN_CRASH_POINT("ring.bagging");
     kin_err err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
-    if (err == KIN_EAGAIN && purge_bag(f, kin__me, tail))
+    if (err == KIN_EAGAIN && kin__bag_purge(f))
         err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
     return err == KIN_EAGAIN ? KIN_EFULL : err;
 }
@@ -238,7 +248,7 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     record->handles = (uint16_t)letter->handle_count;
     kin__store64_release(&record->state, kin__state(state, kin__items(t), state == KIN__READY ? 0 : kin__my.id));
     if (letter->handle_count != 0) {
-        kin_err err = bag_up(f, letter, real, t, record);
+        kin_err err = bag_up(f, letter, real, record);
         if (err != KIN_OK)
             return err;
         KIN_CRASH_POINT("ring.bagged");
@@ -259,6 +269,13 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     return KIN_OK;
 }
 
+/* Sleeps. KIN_ETIMEDOUT also if there was no need to and it is too late: what keeps somebody awake need not be for it. */
+static kin_err sleep_on(const kin__wait *wait)
+{
+    kin_err err = kin__park_on(wait);
+    return err == KIN_OK && wait->deadline != KIN__NEVER && kin__now_ns() >= wait->deadline ? KIN_ETIMEDOUT : err;
+}
+
 typedef struct room_wait {
     kin__flow *f;
     uint64_t head;  /* as it was when there was none */
@@ -274,26 +291,57 @@ static bool no_room(void *object)
     (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
-    if (look_over(w->f, true))
+    if (look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
     return w->other ? head == w->head : !has_room(r, tail, head, w->units, &need);
 }
 
-/* Only records that nobody will finish may be in the way. */
-static void sweep(kin__flow *f, uint64_t me)
+bool kin__flow_unswept(const kin__flow *f)
+{
+    /* A living one that is in the middle of a get looks itself, and for us when it lets go. */
+    return kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && !kin__latch_in_use(&f->ring->getter);
+}
+
+/* Whether a consumer would find something, looked at as a consumer does: what nobody will finish is put right. KIN_ETIMEDOUT: somebody is
+ * in the middle of a get and does not go on. */
+static kin_err look_now(kin__flow *f)
 {
     kin__found found;
     kin__entry entry;
+    uint64_t me = kin__thread_me();
+    kin_err err = me == 0 ? KIN_EAGAIN : kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry);
+    if (err != KIN_OK)
+        return err;
+    err = kin__region_find(f, &found);
+    kin__ring_unlock(f, false, me, entry);
+    kin__ring_look_after_get(f);
+    return err;
+}
+
+/* Whether the record at `at` is one to be got, without a lock: an answer for the moment. */
+static bool is_ready(const kin__flow *f, uint64_t at)
+{
     kin__record *record;
-    uint64_t head = kin__load64(&f->ring->head), after;
-    if (kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 &&
-        kin__ring_step(f, head, kin__load64(&f->ring->tail), &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY)
+    uint64_t after;
+    return kin__ring_step(f, at, kin__load64(&f->ring->tail), &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY;
+}
+
+/* Only records that nobody will finish may be in the way. */
+void kin__flow_sweep(kin__flow *f)
+{
+    uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail);
+    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 && (head == tail || is_ready(f, head)))
         return;
-    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) == KIN_OK) {
-        (void)kin__region_find(f, &found);
-        kin__ring_unlock(f, false, me, entry);
-        kin__ring_look_after_get(f);
-    }
+    kin__error_kept kept; /* this happens within calls that succeed */
+    kin__error_keep(&kept);
+    (void)look_now(f);
+    kin__error_back(&kept);
+}
+
+bool kin__flow_has(kin__flow *f)
+{
+    uint64_t head = kin__load64(&f->ring->head);
+    return kin__flow_readable(f) && (is_ready(f, kin__ring_next(f->ring, head)) || look_now(f) != KIN_EEMPTY);
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)
@@ -320,7 +368,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return err;
         if (!swept) { /* once for each look: deaths wake all */
             swept = true;
-            sweep(f, me);
+            kin__flow_sweep(f);
             continue;
         }
         if (end == KIN_EFULL)
@@ -335,8 +383,8 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             continue;
         if (since == 0)
             since = kin__now_ns();
-        end = kin__park_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
-                                        .kind = KIN_TYPE_QUEUE, .name = f->name});
+        end = sleep_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
+                                    .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
         swept = false;
     }
 }
@@ -500,6 +548,14 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 
 /* ---- getting ---- */
 
+/* `next` stands still while nothing is worked on in place: half of all positions further on it would seem to lie ahead. */
+static void see_tail(kin__ring *r, uint64_t head, uint64_t tail)
+{
+    kin__store64_release(&r->tail_seen, tail);
+    if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > UINT32_MAX / 4)
+        kin__store64_release(&r->next, head);
+}
+
 kin_err kin__ring_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -508,7 +564,7 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
         return kin__region_find(f, found);
     if (!kin__behind(tail, head)) {
         tail = kin__load64(&r->tail);
-        kin__store64_release(&r->tail_seen, tail);
+        see_tail(r, head, tail);
         if (!kin__behind(tail, head)) {
             if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
                 kin__store32(&r->returned, 0);
@@ -524,32 +580,37 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     return kin__state_what(found->state) == KIN__READY ? KIN_OK : kin__region_find(f, found);
 }
 
+void kin__ring_leave(kin__flow *f, uint64_t after, kin__record *record)
+{
+    uint32_t handles = record->handles <= OS_BAG_MOST ? record->handles : 0;
+    uint64_t tag = 0, words[OS_BAG_MOST];
+    if (handles != 0) { /* once the head has moved, the record is a producer's */
+        tag = kin__record_bagged(record)->tag;
+        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
+    }
+    kin__store64_release(&f->ring->head, after);
+    if (handles != 0)
+        kin__bag_drop(f, tag, words, handles);
+}
+
 void kin__ring_remove(kin__flow *f, const kin__found *found)
 {
     if (found->region) {
         kin__region_remove(f, found);
         return;
     }
-    uint32_t handles = found->record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0) { /* once the head has moved, the record is a producer's */
-        tag = kin__record_bagged(found->record)->tag;
-        memcpy(words, kin__record_bagged(found->record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, found->after);
-    if (handles != 0) {
-        KIN_CRASH_POINT("ring.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
-    }
+    kin__ring_leave(f, found->after, found->record);
 }
 
 bool kin__flow_readable(kin__flow *f)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head), tail = kin__load64(&r->tail);
-    if (kin__behind(tail, next) || kin__load32(&r->returned) != 0)
+    if (kin__behind(tail, next))
         return true;
-    return kin__behind(next, head) && kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch);
+    /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
+    return kin__behind(next, head) &&
+           (kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch));
 }
 
 bool kin__flow_writable(kin__flow *f, size_t size)
@@ -562,7 +623,8 @@ bool kin__flow_writable(kin__flow *f, size_t size)
 
 uint32_t kin__flow_items(const kin__flow *f)
 {
-    return kin__items(kin__load64(&f->ring->tail)) - kin__items(kin__load64(&f->ring->head));
+    uint64_t head = kin__load64(&f->ring->head); /* first: the head can never be beyond what the tail is after that */
+    return kin__items(kin__load64(&f->ring->tail)) - kin__items(head);
 }
 
 bool kin__flows_readable(kin__flow *flows, uint32_t count)
@@ -602,8 +664,8 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     }
     if (w->since == 0)
         w->since = kin__now_ns();
-    w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
-                                       .kind = KIN_TYPE_QUEUE, .name = f->name});
+    w->end = sleep_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
+                                   .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
     return KIN_OK;
 }
 
@@ -624,6 +686,9 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
 {
     if (kin__thread_me() == 0)
         return kin_last_code();
+    bool once = timeout_ms == KIN__ONE_LOOK;
+    if (once)
+        timeout_ms = KIN_NOWAIT;
     kin__get_wait w = kin__get_wait_begin(f, 1, timeout_ms);
     for (;;) {
         kin__entry entry;
@@ -633,6 +698,8 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
         err = attempt(f, arg);
         kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
+        if (once)
+            return err;
         if (err == KIN_EEMPTY && (err = kin__get_wait_more(&w)) == KIN_OK)
             continue;
         kin__get_wait_end(&w, err);
@@ -648,7 +715,7 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms)
     if (timeout_ms == KIN_NOWAIT)
         w.end = KIN_ETIMEDOUT;
     kin_err err = KIN_OK;
-    while (err == KIN_OK && !kin__flow_readable(f) && !w.last_look)
+    while (err == KIN_OK && !kin__flow_has(f) && !w.last_look)
         err = kin__get_wait_more(&w);
     if (w.since != 0)
         (void)kin__wake_one(f->gate->id); /* nothing was taken: it is there for another */
@@ -675,8 +742,22 @@ static kin_err wrong_kind(const kin__flow *f, const kin__record *record)
 
 typedef struct get_one {
     kin__sink *sink;
-    os_handle segment; /* of a large message; copied when the lock is released */
+    kin__header *segment; /* of a large message; copied when the lock is released */
 } get_one;
+
+/* The message stays if that fails. */
+static kin_err open_large(const kin__flow *f, os_handle handle, get_one *g)
+{
+    kin_err err = kin__segment_adopt(handle, KIN_TYPE_SEGMENT, &g->segment);
+    if (err == KIN_OK && g->segment->size >= g->sink->size)
+        return KIN_OK;
+    if (err == KIN_OK) {
+        kin__segment_release(g->segment);
+        return damaged(f);
+    }
+    os_handle_close(handle);
+    return kin__fail_in(err, "%s '%s': a message of %zu bytes", f->kind, f->name, g->sink->size);
+}
 
 static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
 {
@@ -686,11 +767,14 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     size_t count = record->handles, first = large ? 1 : 0;
     if (count > first && g->sink->handles == NULL)
         return damaged(f);
-    kin_err err = os_bag_look(f->out, bagged->tag, bagged->words, count, handles);
+    kin_err err = kin__bag_look(f, bagged, count, handles);
     if (err != KIN_OK)
         return err;
-    if (large)
-        g->segment = handles[0];
+    if (large && (err = open_large(f, handles[0], g)) != KIN_OK) {
+        for (size_t i = 1; i < count; i++)
+            os_handle_close(handles[i]);
+        return err;
+    }
     if (count > first)
         memcpy(g->sink->handles, handles + first, (count - first) * sizeof handles[0]);
     g->sink->handle_count = count - first;
@@ -709,6 +793,8 @@ static kin_err try_get(kin__flow *f, void *arg)
     sink->size = (size_t)kin__record_size(record);
     if ((record->what & KIN__KIND) != sink->what)
         return wrong_kind(f, record);
+    if (sink->size > sink->space && sink->grows)
+        return KIN_EMSGSIZE;
     if (sink->size > sink->space)
         return kin__fail(KIN_EMSGSIZE, "%s '%s': the message has %zu bytes, there is room for %zu", f->kind, f->name, sink->size, sink->space);
     if (record->handles != 0) {
@@ -730,27 +816,16 @@ static kin_err try_get(kin__flow *f, void *arg)
     return KIN_OK;
 }
 
-static kin_err copy_large(const kin__flow *f, get_one *g)
-{
-    kin__header *header;
-    kin_err err = kin__segment_adopt(g->segment, KIN_TYPE_SEGMENT, &header);
-    if (err != KIN_OK) {
-        os_handle_close(g->segment);
-        for (size_t i = 0; i < g->sink->handle_count; i++)
-            os_handle_close(g->sink->handles[i]);
-        return kin__fail_in(err, "%s '%s': a message of %zu bytes is lost", f->kind, f->name, g->sink->size);
-    }
-    memcpy(g->sink->buffer, kin__header_data(header), g->sink->size < header->size ? g->sink->size : (size_t)header->size);
-    kin__segment_release(header);
-    return KIN_OK;
-}
-
 static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    get_one g = {sink, OS_NO_HANDLE};
+    get_one g = {sink, NULL};
     sink->handle_count = 0;
     kin_err err = kin__ring_get_waiting(f, try_get, &g, timeout_ms);
-    return err == KIN_OK && g.segment != OS_NO_HANDLE ? copy_large(f, &g) : err;
+    if (err == KIN_OK && g.segment != NULL) {
+        memcpy(sink->buffer, kin__header_data(g.segment), sink->size);
+        kin__segment_release(g.segment);
+    }
+    return err;
 }
 
 /* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
@@ -764,7 +839,7 @@ static inline bool get_quickly(kin__flow *f, kin__sink *sink)
         tail = kin__load64(&r->tail);
         if (!kin__behind(tail, head))
             return false;
-        kin__store64_release(&r->tail_seen, tail);
+        see_tail(r, head, tail);
     }
     uint32_t at = kin__position(head) & f->mask;
     kin__record *record = kin__record_at(f, at);

@@ -41,7 +41,8 @@
 #define KIN__UNIT 16u
 
 /* Why somebody sleeps: bits of `waits`. */
-enum { KIN__WAITS_GET = 1, KIN__WAITS_ROOM = 2, KIN__WAITS_PUTTER = 4, KIN__WAITS_GETTER = 8, KIN__WAITS_JOIN = 16 };
+enum { KIN__WAITS_GET = 1, KIN__WAITS_ROOM = 2, KIN__WAITS_PUTTER = 4, KIN__WAITS_GETTER = 8, KIN__WAITS_JOIN = 16,
+       KIN__UNTIDY = 32 /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */ };
 
 /* What the rings of one queue have in common. */
 typedef struct kin__gate {
@@ -64,7 +65,8 @@ typedef struct kin__ring {
     kin__latch putter;
     uint64_t head_seen; /* by producers */
     uint64_t large;     /* the position behind the last message with shared memory of its own, | 1 << 32; 0: there was none */
-    uint64_t pad1[9];
+    uint64_t bagged;    /* number of the last entry that was to go into the bag: kin__bag_tag                               */
+    uint64_t pad1[8];
 
     uint64_t tail;
     uint64_t pad2[15];
@@ -74,7 +76,8 @@ typedef struct kin__ring {
     uint64_t next;      /* how far they have looked, if that is beyond the head   */
     uint32_t returned;  /* there may be a READY record in the region              */
     uint32_t epoch;     /* of the session when the region was last looked through */
-    uint64_t pad3[8];
+    uint64_t unbagged;  /* entries of the bag with this number or a smaller one are about no message any more */
+    uint64_t pad3[7];
 
     uint64_t head;
     uint64_t pad4[15];
@@ -114,7 +117,9 @@ typedef struct kin__flow {
     uint32_t broken;    /* the other end was found gone                    */
     bool ordered;       /* kin__order_all works here                       */
     os_handle pair;     /* of a connection: this end; else OS_NO_HANDLE    */
-    os_handle in, out;  /* the bag                                         */
+    os_handle in, out;  /* the bag; lanes have one together                */
+    struct kin__flow *lanes;    /* all of a relaxed queue; else NULL       */
+    uint32_t lane, lane_count;  /* which of them this is                   */
     const char *kind;   /* "queue", "connection": for messages             */
     const char *name;   /* 40 bytes; "(unnamed)" if it has none            */
     size_t max_message; /* bytes; 0: no limit                              */
@@ -150,6 +155,7 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 typedef struct kin__sink {
     void *buffer;
     size_t space;
+    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more */
     size_t size;        /* out: of the message; also with KIN_EMSGSIZE */
     uint32_t what;      /* the kind that is wanted: another is KIN_ETYPE and stays */
     os_handle *handles; /* OS_BAG_MOST of them, or NULL: messages with handles are KIN_ETYPE then */
@@ -158,6 +164,9 @@ typedef struct kin__sink {
 
 /* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
 kin_err kin__args_take(kin__sink *sink, kin_args **args);
+
+/* A time-out for what follows: as KIN_NOWAIT, but KIN_EEMPTY is no failure with a sentence. */
+#define KIN__ONE_LOOK ((int64_t)-2)
 
 /* Gets the next message. KIN_EEMPTY (KIN_NOWAIT), KIN_ETIMEDOUT, KIN_EPIPE, KIN_EMSGSIZE, KIN_ETYPE, KIN_EINTERRUPTED. */
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms);
@@ -169,9 +178,11 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *message, bool cancel);
 kin_err kin__flow_take(kin__flow *f, kin_message *message, int64_t timeout_ms);
 kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 
-/* Whether a get, or a put of `size` bytes, would find what it needs now, or the end. No lock is taken. */
+/* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
+/* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
+bool kin__flow_has(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
@@ -197,6 +208,10 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 bool kin__flow_over(kin__flow *f);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
+/* Drops what dead processes had reserved and what was cancelled, as far as it is the oldest: else only a get would. No lock is waited for. */
+void kin__flow_sweep(kin__flow *f);
+/* Whether a process has ended since anybody looked, so that there may be something to sweep: who waits for room must not sleep then. */
+bool kin__flow_unswept(const kin__flow *f);
 /* Wakes those who wait for what these bits of `waits` mean, all of them. */
 void kin__flow_wake_all(kin__flow *f);
 /* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
@@ -204,5 +219,10 @@ static inline void kin__flow_arm(kin__flow *f, bool put)
 {
     kin__or32(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
 }
+
+#if defined(KIN_TEST_HOOKS)
+/* queue.c: a ring of a queue, for tests that look inside. */
+kin__flow *kin__queue_flow(kin_queue *queue, uint32_t lane);
+#endif
 
 #endif

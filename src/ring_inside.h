@@ -54,6 +54,9 @@ static inline uint64_t kin__state_as(uint64_t state, uint32_t what) { return kin
 
 /* Takes `putter` or `getter`, waiting until the deadline; with KIN_NOWAIT a little longer than its owner needs. */
 kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline, kin__entry *entry);
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter);
+/* Takes it if it is nobody's or a dead one's. */
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me);
 static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin__entry entry)
 {
     kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);
@@ -77,6 +80,24 @@ typedef struct kin__found {
 kin_err kin__ring_find(kin__flow *f, kin__found *found);
 /* It leaves the ring: the commit point of a get. */
 void kin__ring_remove(kin__flow *f, const kin__found *found);
+
+/* Moves the head behind a record, and drops what it has in the bag: from then on it is a producer's. The caller has `getter`. */
+void kin__ring_leave(kin__flow *f, uint64_t after, kin__record *record);
+
+/* ---- bag.c: what goes beside messages ---- */
+
+/* The name of an entry of the bag: [its number among those of the lane:60][lane:4]. */
+static inline uint64_t kin__bag_tag(const kin__flow *f, uint64_t number) { return number << 4 | f->lane; }
+
+/* What a record has in the bag, for this process. KIN_ELOST: nothing any more; KIN_EEMPTY: not just now. The caller has `getter`. */
+kin_err kin__bag_look(kin__flow *f, const kin__bagged *bagged, size_t count, os_handle *handles);
+/* The message whose entry this was has left the ring. The caller has `getter`. */
+void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t count);
+/* Drops the entries of producers that died before their message was one, as far as they are the oldest; true if there were any. The
+ * caller has `putter`, nothing else. */
+bool kin__bag_purge(kin__flow *f);
+/* The same by somebody who has nothing, after a death. */
+void kin__bag_tidy(kin__flow *f);
 
 /* region.c: the same where not everything from the head on is READY. */
 kin_err kin__region_find(kin__flow *f, kin__found *found);

@@ -173,6 +173,15 @@ kin_err kin__segment_find(const void *p, kin__header **header, os_handle *handle
     return m != NULL ? KIN_OK : kin__fail(KIN_EINVAL, "the object is not in shared memory of kin's, or it was closed");
 }
 
+void kin__segment_reference(const void *p)
+{
+    lock_registry();
+    mapping *m = find(p);
+    if (m != NULL)
+        m->references++;
+    uv_mutex_unlock(&mutex);
+}
+
 /* Takes the mapping's place among the blank ones; the one that had it loses its addresses for good. */
 static mapping keep_blank(mapping m)
 {

@@ -78,7 +78,7 @@ typedef struct kin__thread {
     uint64_t lock;     /* the id of the lock that it waits for; 0 if that has no holder  */
     uint64_t sleeper;  /* whose sleep the rest is about, an owner word: else what a dead one left would pass for its successor's */
     uint32_t interruptible; /* it goes on when its process is asked to stop               */
-    uint32_t reserved;
+    uint32_t inside;   /* which latch it is within as that's owner (latch.h); 0: none. By itself */
 } kin__thread;
 _Static_assert(sizeof(kin__thread) == 128, "two cache lines each");
 

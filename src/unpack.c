@@ -144,10 +144,33 @@ kin_err kin__args_decode(const void *bytes, size_t size, os_handle *handles, siz
     return err;
 }
 
+/* Queues and ends of pipes that nobody took out are closed as such, not only their handles: somebody may wait for just that. */
+static void close_untaken(kin_args *args)
+{
+    for (size_t i = 0; i < args->count; i++) {
+        arg *item = &args->items[i];
+        void *object = NULL;
+        if (item->list != NULL)
+            close_untaken(item->list);
+        else if ((item->head.type == KIN_TYPE_QUEUE || item->head.type == KIN_TYPE_CONNECTION) && !item->taken)
+            (void)kin_args_get(args, i, (kin_out){(kin_type)item->head.type, &object, sizeof object});
+        if (object == NULL)
+            continue;
+        if (item->head.type == KIN_TYPE_QUEUE)
+            kin_queue_close(object);
+        else
+            kin_connection_close(object);
+    }
+}
+
 void kin__args_free(kin_args *args)
 {
     if (args == NULL)
         return;
+    kin__error_kept kept;
+    kin__error_keep(&kept);
+    close_untaken(args);
+    kin__error_back(&kept);
     for (size_t i = 0; i < args->handle_count; i++)
         os_handle_close(args->handles[i]);
     void *bytes = args->bytes, *handles = bytes != NULL ? args->handles : NULL;
