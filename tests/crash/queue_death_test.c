@@ -697,28 +697,34 @@ static void who_stands_still_in_a_lane(void **state)
     must_be_empty();
 }
 
-/* The first one's own latch is taken away from it, and becomes another's, while it stands before the store that says that it is within;
- * then it goes on while the other is within. A third must not come in. */
-static void an_owner_that_comes_too_late(void **state)
+/* A process whose own latch is taken away from it, and becomes this thread's own, while it stands before the store that says that it is
+ * within. There is one message, 1. */
+static kin_process *start_too_late(const char *dies_at)
 {
-    (void)state;
     make((kin_queue_options){0});
     if (!flow()->ordered)
         test_skip("no latch becomes a thread's own here");
-    kin__store32(&world->ready, 0);
-    kin__store32(&world->go, 0);
-    kin__store32(&world->paused, 0);
-    kin__store32(&world->resume, 0);
-    kin_process *first = start(GET_OFTEN, 9, "latch.entering", true);
+    memset(world, 0, sizeof *world);
+    crash_at(dies_at); /* for what is started now */
+    kin_process *p = start(GET_OFTEN, 9, "latch.entering", true);
+    crash_at(NULL);
     assert_true(crash_until_at_least(&world->ready, 1));
     check(put(1, KIN_NOWAIT));
     kin__store32(&world->go, 1);
     assert_true(crash_until_at_least(&world->paused, 1));
-    for (int i = 0; i < 1000; i++) { /* the latch becomes this thread's own */
+    for (int i = 0; i < 1000; i++) {
         must_get(1);
         check(put(1, KIN_NOWAIT));
     }
     assert_true(flow()->ring->getter.word == (kin__me | KIN__OWN));
+    return p;
+}
+
+/* It goes on while the other is within. A third must not come in. */
+static void an_owner_that_comes_too_late(void **state)
+{
+    (void)state;
+    kin_process *first = start_too_late(NULL);
     kin__entry entry = kin__latch_try(&flow()->ring->getter, true, kin__me);
     assert_int_equal(entry, KIN__WITHIN);
     kin__store32(&world->resume, 1); /* it finds the word changed, and waits for the latch as others do */
@@ -730,6 +736,22 @@ static void an_owner_that_comes_too_late(void **state)
     check(put(1, KIN_NOWAIT));
     assert_int_equal(crash_join(third), 0);
     assert_int_equal(crash_join(first), 1); /* it got 1, not 9 */
+    must_be_empty();
+}
+
+static void an_owner_that_dies_too_late(void **state)
+{
+    (void)state;
+    kin_process *first = start_too_late("latch.backed.out");
+    kin__entry entry = kin__latch_try(&flow()->ring->getter, true, kin__me);
+    assert_int_equal(entry, KIN__WITHIN);
+    kin_process *third = start_asleep(GET, 1);
+    kin__store32(&world->resume, 1);
+    assert_int_equal(crash_join(first), -9);
+    assert_int_equal(kin_queue_size(queue), 1);
+    kin__latch_leave(&flow()->ring->getter, true, kin__me, entry, false);
+    kin__ring_look_after_get(flow());
+    assert_int_equal(crash_join(third), 0);
     must_be_empty();
 }
 
@@ -784,6 +806,7 @@ int main(int argc, char **argv)
         TEST(who_stands_still_delays_its_side_only),
         TEST(who_stands_still_in_a_lane),
         TEST(an_owner_that_comes_too_late),
+        TEST(an_owner_that_dies_too_late),
         TEST(stopped_and_continued),
     };
     return cmocka_run_group_tests_name("queue death", tests, NULL, NULL);
