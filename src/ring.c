@@ -878,16 +878,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
     uint64_t head = kin__load64_relaxed(&r->head), after = head;
     kin_err err = KIN_OK;
     while (g->count < g->most && err == KIN_OK) {
-        if (kin__ring_in_step(r, head)) {
-            if (after == head && (err = kin__ring_find(f, &found)) != KIN_OK)
+        if (after == head) {
+            if ((err = kin__ring_find(f, &found)) != KIN_OK)
                 break;
-            if (after != head) {
-                if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
-                    !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
-                    kin__state_what(kin__load64(&found.record->state)) != KIN__READY)
-                    break;
-            }
-        } else if ((err = kin__region_find(f, &found)) != KIN_OK) {
+            head = after = kin__load64_relaxed(&r->head); /* what nobody will finish may have left */
+        } else if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
+                   !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
+                   kin__state_what(kin__load64(&found.record->state)) != KIN__READY) {
             break;
         }
         kin__record *record = found.record;
