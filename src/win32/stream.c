@@ -585,7 +585,7 @@ static kin_err open_client(const wchar_t *name, const os_address *address, uint6
 
 static kin_err connect_pipe(const os_address *address, os_stream **stream, uint64_t deadline)
 {
-    HANDLE pipe;
+    HANDLE pipe = INVALID_HANDLE_VALUE;
     DWORD mode = PIPE_READMODE_MESSAGE;
     wchar_t *name = pipe_name(address);
     if (name == NULL)
@@ -706,7 +706,7 @@ static DWORD connect_socket(SOCKET s, const struct addrinfo *a, uint64_t deadlin
     if (error == WSAEWOULDBLOCK)
         error = await_connection(s, event, deadline);
     (void)WSAEventSelect(s, NULL, 0);
-    (void)ioctlsocket(s, FIONBIO, &blocking);
+    (void)ioctlsocket(s, (long)FIONBIO, &blocking);
     CloseHandle(event);
     return error;
 }
@@ -831,7 +831,7 @@ static kin_err take_socket(os_port *port, os_stream **stream)
                                                          : win_fail(error, "accept", "cannot take a connection");
     }
     (void)WSAEventSelect(s, NULL, 0);
-    (void)ioctlsocket(s, FIONBIO, &blocking);
+    (void)ioctlsocket(s, (long)FIONBIO, &blocking);
     (void)SetHandleInformation((HANDLE)s, HANDLE_FLAG_INHERIT, 0);
     set_tcp(s);
     kin_err err = new_stream(INVALID_HANDLE_VALUE, s, stream);
