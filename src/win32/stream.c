@@ -801,6 +801,8 @@ static kin_err take_client(os_port *port, os_stream **stream)
 {
     DWORD moved, error = GetOverlappedResult(port->next, &port->connecting, &moved, FALSE) ? ERROR_SUCCESS : GetLastError();
     HANDLE pipe = port->next;
+    if (error == ERROR_OPERATION_ABORTED) /* with the thread that had begun to wait; a client may be there all the same */
+        return await_client(port);
     bool came = error == ERROR_SUCCESS || error == ERROR_PIPE_CONNECTED || error == ERROR_IO_INCOMPLETE; /* the last: it was there at once */
     port->next = INVALID_HANDLE_VALUE;
     kin__error_kept kept;
