@@ -67,7 +67,7 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
 
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
+    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
         wake_after_put(f, messages);
 }
 
@@ -78,14 +78,14 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
     if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
-        (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__WAITS_ALL);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_get(kin__flow *f)
 {
-    uint32_t waits = kin__load32(&f->ring->waits);
+    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
     if (waits != 0)
         wake_after_get(f, waits);
 }
@@ -118,7 +118,7 @@ static void inherit(kin__flow *f, bool putter)
     KIN_CRASH_POINT("ring.taken.over");
     if (!putter)
         kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
-    if (OS_BAG_HANDLES != 0)
+    if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
         (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
@@ -288,7 +288,7 @@ static bool no_room(void *object)
     room_wait *w = object;
     kin__ring *r = w->f->ring;
     uint32_t need;
-    (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
+    kin__waits_arm(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (look_over(w->f, true) || kin__flow_unswept(w->f))
@@ -354,11 +354,14 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return over(f);
         kin__entry entry;
         kin_err err = kin__ring_lock(f, true, me, timeout_ms, deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            if (since != 0)
+                (void)kin__wake_one(f->ring->id_room); /* as below */
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EFULL, "no put now") : err;
+        }
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
-        err = attempt(f, arg);
+        err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : over(f);
         w.other = err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w.head, units, &need);
         kin__ring_unlock(f, true, me, entry);
         kin__ring_look_after_put(f, err == KIN_OK);
@@ -421,9 +424,6 @@ static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeou
 {
     os_handle handles[OS_BAG_MOST];
     void *data;
-    if (letter->handle_count >= OS_BAG_MOST)
-        return kin__fail(KIN_EINVAL, "%s '%s': a large message with %u objects, at most %d can be in one", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST - 1);
     kin_err err = kin__large_create(letter->size, &data, &handles[0]);
     if (err != KIN_OK)
         return err;
@@ -442,9 +442,9 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     kin_err err = kin__ring_check_size(f, letter->size);
     if (err != KIN_OK)
         return err;
-    if (letter->handle_count > OS_BAG_MOST)
+    if (letter->handle_count > OS_BAG_MOST - 1)
         return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST);
+                         letter->handle_count, OS_BAG_MOST - 1);
     if (kin__thread_me() == 0)
         return kin_last_code();
     if (letter->size + kin__extra(letter->handle_count) > kin__flow_most(f))
@@ -483,7 +483,7 @@ kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_m
         (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
         return put_slow(f, letter, timeout_ms);
     KIN_CRASH_POINT("ring.locked");
-    bool done = place_quickly(f, letter->bytes, letter->size, letter->what);
+    bool done = kin__load32(&f->gate->closed) == 0 && place_quickly(f, letter->bytes, letter->size, letter->what);
     KIN_CRASH_POINT("ring.committed");
     kin__ring_unlock(f, true, me, entry);
     kin__ring_look_after_put(f, done);
@@ -644,14 +644,30 @@ static bool nothing(void *object)
     return !kin__flows_readable(w->flows, w->count) && !look_over(w->flows, true);
 }
 
+/* It was closed: waits for those who are in the middle of a put, having seen that it was not. Whoever comes after them sees it. */
+static kin_err let_them_finish(kin__get_wait *w)
+{
+    for (uint32_t i = 0; i < w->count && kin__load32(&w->flows->gate->closed) != 0; i++) {
+        kin__entry entry;
+        kin__flow *f = &w->flows[i];
+        kin_err err = kin__ring_lock(f, true, kin__me, w->timeout_ms, w->deadline, &entry);
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT && w->timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        kin__ring_unlock(f, true, kin__me, entry);
+        kin__ring_look_after_put(f, 0);
+    }
+    return KIN_OK;
+}
+
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
-    if (w->last_look)
+    bool any = w->last_look && kin__flows_readable(f, w->count); /* a consumer that is stopped may be in the way: then it is not over yet */
+    if (w->last_look && !any)
         return over(f);
-    if (kin__flow_over(f)) { /* what came before the end is seen in one more look */
+    if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
         w->last_look = true;
-        return KIN_OK;
+        return let_them_finish(w);
     }
     if (w->end != KIN_OK)
         return w->end == KIN_EEMPTY       ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)
@@ -693,8 +709,10 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
     for (;;) {
         kin__entry entry;
         kin_err err = kin__ring_lock(f, false, kin__me, timeout_ms, w.deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            kin__get_wait_end(&w, err);
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        }
         err = attempt(f, arg);
         kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
@@ -729,6 +747,7 @@ static void count_got(kin__flow *f)
     do {
         left = word >> 40 == generation ? 0 : word & 0xffffffffffu; /* of one that had this place before */
     } while (!kin__cas64(at, &word, left != 0 || word >> 40 != generation ? generation << 40 | 1 : word + 1));
+    KIN_CRASH_POINT("ring.counted");
     if (left != 0)
         (void)kin__add64(f->abandoned, left);
 }
@@ -889,16 +908,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
     uint64_t head = kin__load64_relaxed(&r->head), after = head;
     kin_err err = KIN_OK;
     while (g->count < g->most && err == KIN_OK) {
-        if (kin__ring_in_step(r, head)) {
-            if (after == head && (err = kin__ring_find(f, &found)) != KIN_OK)
+        if (after == head) {
+            if ((err = kin__ring_find(f, &found)) != KIN_OK)
                 break;
-            if (after != head) {
-                if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
-                    !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
-                    kin__state_what(kin__load64(&found.record->state)) != KIN__READY)
-                    break;
-            }
-        } else if ((err = kin__region_find(f, &found)) != KIN_OK) {
+            head = after = kin__load64_relaxed(&r->head); /* it may have moved behind what was done */
+        } else if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
+                   !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
+                   kin__state_what(kin__load64(&found.record->state)) != KIN__READY) {
             break;
         }
         kin__record *record = found.record;
@@ -925,10 +941,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
 kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
 {
     get_many g = {.buffer = buffer, .space = space, .most = most, .messages = messages};
+    uint64_t deadline = kin__deadline(timeout_ms);
     kin_err err = kin__ring_get_waiting(f, try_get_many, &g, timeout_ms);
     if (err == KIN_EFULL) { /* alone: it is large, to be counted, of another kind, or too big */
         kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-        err = kin__flow_get(f, &sink, timeout_ms);
+        err = kin__flow_get(f, &sink, kin__time_left(deadline, timeout_ms));
+        if (err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT)
+            err = kin__fail_in(KIN_ETIMEDOUT, "not in time");
         if (err == KIN_OK)
             messages[g.count++] = (kin_view){buffer, sink.size};
         else

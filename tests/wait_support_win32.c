@@ -73,8 +73,11 @@ size_t wait_socket_fill(intptr_t end)
     char bytes[4096] = {0};
     size_t all = 0;
     set_waiting(end, false);
-    for (int n; (n = send((SOCKET)end, bytes, sizeof bytes, 0)) > 0;)
-        all += (size_t)n;
+    for (int full = 0; full < 4; full++) { /* what is sent makes room once it has arrived, a little later */
+        for (int n; (n = send((SOCKET)end, bytes, sizeof bytes, 0)) > 0; full = 0)
+            all += (size_t)n;
+        Sleep(5);
+    }
     set_waiting(end, true);
     return all;
 }

@@ -737,27 +737,28 @@ static void failing_calls(void **state)
     kin_waitable items[3] = {thing(READ), thing(EVENT), kin_wait_fd_read(world.others[0])};
     check_fails(KIN_ETIMEDOUT, kin_wait(items, 3, NULL, 5));
     int handles = test_count_handles(), hits = 0;
-    for (int n = 1; n < 100; n++) {
-        kin__fault_arm(n);
-        kin_err err = kin_wait(items, 3, NULL, 5);
-        const char *hit = kin__fault_hit();
-        kin__fault_arm(0);
-        if (hit == NULL) {
-            assert_int_equal(err, KIN_ETIMEDOUT);
-            break;
+    for (int round = 0; round < 5; round++) {
+        for (int n = 1; n < 100; n++) {
+            kin__fault_arm(n);
+            kin_err err = kin_wait(items, 3, NULL, 5);
+            const char *hit = kin__fault_hit();
+            kin__fault_arm(0);
+            if (hit == NULL) {
+                assert_int_equal(err, KIN_ETIMEDOUT);
+                break;
+            }
+            hits++;
+            assert_int_not_equal(err, KIN_OK);
+            assert_true(strlen(kin_last_error()) > 10);
+            check_fails(KIN_ETIMEDOUT, kin_wait(items, 3, NULL, 5));
+            assert_true(wait_socket_send(world.sockets[1], 1));
+            check(kin_wait(items, 3, NULL, test_ms(30000)));
+            assert_true(items[0].ready);
+            assert_true(wait_socket_receive(world.sockets[0], 1));
         }
-        hits++;
-        assert_int_not_equal(err, KIN_OK);
-        assert_true(strlen(kin_last_error()) > 10);
-        assert_int_equal(test_count_handles(), handles);
-        check_fails(KIN_ETIMEDOUT, kin_wait(items, 3, NULL, 5));
-        assert_true(wait_socket_send(world.sockets[1], 1));
-        check(kin_wait(items, 3, NULL, test_ms(30000)));
-        assert_true(items[0].ready);
-        assert_true(wait_socket_receive(world.sockets[0], 1));
     }
-    assert_true(hits >= 2);
-    assert_int_equal(test_count_handles(), handles);
+    assert_true(hits >= 10);
+    assert_in_range(test_count_handles(), 1, handles + 2); /* kin's thread may have some for a moment */
 }
 
 /* ---- nothing is lost ---- */
