@@ -91,7 +91,7 @@ static kin_err receive_new(kin_connection *c, kin__sink *sink, size_t most, int6
         if (err != KIN_EMSGSIZE)
             return err;
         if (most != 0 && sink->size > most)
-            return kin__fail(KIN_EMSGSIZE, "connection '%s': the message has %zu bytes, at most %zu are wanted", called(c), sink->size, most);
+            return kin__fail(KIN_EMSGSIZE, "connection '%s': a message of %zu bytes, at most %zu are wanted", called(c), sink->size, most);
         space = sink->size;
     }
 }
@@ -116,8 +116,9 @@ static kin_err send_parcel(kin_connection *c, const kin__parcel *parcel, int64_t
 {
     if (parcel->handle_count != 0 && !c->carries)
         return kin__fail(KIN_ENOTSUP, "connection '%s': objects, files and descriptors cross over a kin_pipe only", called(c));
-    kin__letter letter = {.bytes = parcel->bytes, .size = parcel->size, .handles = parcel->handles,
-                          .handle_count = (uint32_t)(parcel->handle_count < UINT32_MAX ? parcel->handle_count : UINT32_MAX), .what = KIN__ARGS};
+    size_t handles = parcel->handle_count < UINT32_MAX ? parcel->handle_count : UINT32_MAX; /* far too many in any case */
+    kin__letter letter = {.bytes = parcel->bytes, .size = parcel->size, .handles = parcel->handles, .handle_count = (uint32_t)handles,
+                          .what = KIN__ARGS};
     return c->ops->send(c, &letter, timeout_ms);
 }
 

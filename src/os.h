@@ -125,7 +125,7 @@ bool os_pair_broken(os_handle mine);
  * On Windows the handles are duplicated into the root process, the words say which they are there; a bag has no handles
  * of its own (OS_BAG_HANDLES is 0, `in` and `out` are OS_NO_HANDLE), and what nobody drops is there until the root ends. */
 #define OS_BAG_HANDLES (OS_WINDOWS ? 0 : 2)
-#define OS_BAG_MOST 64 /* handles in one entry */
+#define OS_BAG_MOST 65 /* handles in one entry: those of a message, and that of its memory if it is large */
 /* Puts duplicates of `handles` (borrowed; 1 to OS_BAG_MOST, tag not 0). Does not wait. KIN_EAGAIN: the bag is full; nothing
  * was put. KIN_EMFILE: the bag is empty, but too many are in flight elsewhere; KIN_EPIPE: nobody has `out` (both POSIX).
  * KIN_ELOST: the root has ended (Windows). */

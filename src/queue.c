@@ -7,7 +7,7 @@
 #include "fault.h"
 #include "handle.h"
 #include "message.h"
-#include "ring_inside.h"
+#include "ring_quick.h"
 #include "segment.h"
 
 #include <stdlib.h>
@@ -115,6 +115,7 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
                                   .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
                                   .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
+        kin__flow_begin(&q->flows[i]);
     }
     *queue = q;
     return KIN_OK;
@@ -356,8 +357,11 @@ kin_err kin_queue_put(kin_queue *q, const void *data, size_t size, int64_t timeo
         return err;
     if (data == NULL && size != 0)
         return nothing_at(q, size);
+    kin__flow *f = own_flow(q);
+    if (kin__put_quickly(f, data, size, KIN__BYTES))
+        return KIN_OK;
     kin__letter letter = {.bytes = data, .size = size, .what = KIN__BYTES};
-    return kin__flow_put(own_flow(q), &letter, timeout_ms);
+    return kin__flow_put(f, &letter, timeout_ms);
 }
 
 static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms)
@@ -372,8 +376,14 @@ kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, in
         return err;
     if (buffer == NULL && space != 0)
         return nothing_at(q, space);
+    size_t bytes;
+    if (q->lanes == 1 && kin__get_quickly(&q->flows[0], buffer, space, &bytes, KIN__BYTES)) {
+        if (size != NULL)
+            *size = bytes;
+        return KIN_OK;
+    }
     kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-    err = q->lanes == 1 ? kin__flow_get(&q->flows[0], &sink, timeout_ms) : get_any(q, get_sink, &sink, timeout_ms);
+    err = get_any(q, get_sink, &sink, timeout_ms);
     if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
         *size = sink.size;
     return err;
@@ -582,21 +592,36 @@ kin_err kin_queue_task_done(kin_queue *q)
             return kin__fail(KIN_EPERM, "queue '%s': task_done, but this process has dealt with all that it got", q->shown);
     } while (!kin__cas64(at, &word, word - 1));
     KIN_CRASH_POINT("queue.task.done");
-    if ((word & 0xffffffffffu) == 1 && (kin__load32(&q->flows[0].ring->waits) & KIN__WAITS_JOIN) != 0)
-        (void)kin__wake_all(q->shared->gate.id_join);
+    if ((word & 0xffffffffffu) == 1)
+        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__WAITS_ALL);
     return KIN_OK;
 }
 
-static bool all_dealt_with(const kin_queue *q)
+static bool got_and_not_done(const kin_queue *q)
 {
-    for (uint32_t i = 0; i < q->lanes; i++) {
-        if (kin__flow_items(&q->flows[i]) != 0)
-            return false;
-    }
     uint32_t used = kin__load32(&kin__my.session->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
         uint64_t word = kin__load64(&q->got[i]);
         if ((word & 0xffffffffffu) != 0 && kin__process_alive(kin__pid_of(i, (uint32_t)(word >> 40))))
+            return true;
+    }
+    return false;
+}
+
+/* At one moment. Who got a message may put others before it says that it is done: so when nobody has any that it got, nothing may
+ * have been put since the lanes were seen empty. */
+static bool all_dealt_with(const kin_queue *q)
+{
+    uint64_t tails[LANES];
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        tails[i] = kin__load64(&q->flows[i].ring->tail);
+        if (kin__load64(&q->flows[i].ring->head) != tails[i])
+            return false;
+    }
+    if (got_and_not_done(q))
+        return false;
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__load64(&q->flows[i].ring->tail) != tails[i])
             return false;
     }
     return true;
@@ -606,22 +631,13 @@ static bool not_dealt_with(void *object)
 {
     kin_queue *q = object;
     for (uint32_t i = 0; i < q->lanes; i++)
-        (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
+        kin__waits_arm(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
     kin__order_all();
     for (uint32_t i = 0; i < q->lanes; i++) {
         if (kin__flow_unswept(&q->flows[i]))
             return false;
     }
     return !all_dealt_with(q);
-}
-
-/* Who got a message need not look for us any more. Others who join may have looked just before the bit was gone: they look again. */
-static void disarm_join(kin_queue *q, uint64_t id)
-{
-    for (uint32_t i = 0; i < q->lanes; i++)
-        (void)kin__and32(&q->flows[i].ring->waits, ~(uint32_t)KIN__WAITS_JOIN);
-    if (kin__anybody_sleeps(id))
-        (void)kin__wake_all(id);
 }
 
 kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
@@ -632,8 +648,7 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
     if (kin__thread_me() == 0)
         return kin_last_code();
     uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
-    bool slept = false;
-    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;; slept = true) {
+    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;;) {
         for (uint32_t i = 0; i < q->lanes && !all_dealt_with(q); i++) /* nobody else may come by */
             kin__flow_sweep(&q->flows[i]);
         if (err != KIN_OK || all_dealt_with(q))
@@ -641,8 +656,6 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
         err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
                                         .name = q->shown, .interruptible = true});
     }
-    if (slept)
-        disarm_join(q, id);
     if (err != KIN_OK && all_dealt_with(q))
         return KIN_OK;
     return err != KIN_ETIMEDOUT ? err
@@ -676,10 +689,8 @@ static bool has_message(kin_queue *q)
 size_t kin_queue_size(kin_queue *q)
 {
     size_t size = 0;
-    for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++) {
-        kin__flow_sweep(&q->flows[i]);
-        size += kin__flow_items(&q->flows[i]);
-    }
+    for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++)
+        size += kin__flow_count(&q->flows[i]);
     return size;
 }
 

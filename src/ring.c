@@ -1,6 +1,6 @@
 /* Putting into a ring, getting from it, and sleeping until that is possible: ring.h says how. What is worked on where it lies is
  * in region.c. Nothing here waits while it holds a lock, and a message is copied before the store that makes it one. */
-#include "ring_inside.h"
+#include "ring_quick.h"
 
 #include "error.h"
 #include "fault.h"
@@ -11,6 +11,13 @@
 #define NOWAIT_MS 20 /* how long even KIN_NOWAIT waits for who is in the middle of a put or a get */
 
 /* ---- the ring itself ---- */
+
+void kin__flow_begin(kin__flow *f)
+{
+    size_t most = kin__flow_most(f);
+    if (f->ring->max_items == 0)
+        f->quick = 1 + (f->max_message != 0 && f->max_message < most ? f->max_message : most);
+}
 
 void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 {
@@ -55,7 +62,7 @@ static kin_err damaged(const kin__flow *f)
 
 /* ---- waking ---- */
 
-static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
+void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 {
     if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
@@ -65,29 +72,16 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
         kin__bag_tidy(f);
 }
 
-void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
-{
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
-        wake_after_put(f, messages);
-}
-
-static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
+void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
 {
     if ((waits & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
     if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
-        (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__WAITS_ALL);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
-}
-
-void kin__ring_look_after_get(kin__flow *f)
-{
-    uint32_t waits = kin__load32(&f->ring->waits);
-    if (waits != 0)
-        wake_after_get(f, waits);
 }
 
 void kin__flow_wake_all(kin__flow *f)
@@ -118,7 +112,7 @@ static void inherit(kin__flow *f, bool putter)
     KIN_CRASH_POINT("ring.taken.over");
     if (!putter)
         kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
-    if (OS_BAG_HANDLES != 0)
+    if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
         (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
@@ -288,7 +282,7 @@ static bool no_room(void *object)
     room_wait *w = object;
     kin__ring *r = w->f->ring;
     uint32_t need;
-    (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
+    kin__waits_arm(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (look_over(w->f, true) || kin__flow_unswept(w->f))
@@ -330,7 +324,7 @@ static bool is_ready(const kin__flow *f, uint64_t at)
 void kin__flow_sweep(kin__flow *f)
 {
     uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail);
-    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 && (head == tail || is_ready(f, head)))
+    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && (head == tail || is_ready(f, head)))
         return;
     kin__error_kept kept; /* this happens within calls that succeed */
     kin__error_keep(&kept);
@@ -354,11 +348,14 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return over(f);
         kin__entry entry;
         kin_err err = kin__ring_lock(f, true, me, timeout_ms, deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            if (since != 0)
+                (void)kin__wake_one(f->ring->id_room); /* as below */
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EFULL, "no put now") : err;
+        }
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
-        err = attempt(f, arg);
+        err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : over(f);
         w.other = err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w.head, units, &need);
         kin__ring_unlock(f, true, me, entry);
         kin__ring_look_after_put(f, err == KIN_OK);
@@ -421,9 +418,6 @@ static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeou
 {
     os_handle handles[OS_BAG_MOST];
     void *data;
-    if (letter->handle_count >= OS_BAG_MOST)
-        return kin__fail(KIN_EINVAL, "%s '%s': a large message with %u objects, at most %d can be in one", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST - 1);
     kin_err err = kin__large_create(letter->size, &data, &handles[0]);
     if (err != KIN_OK)
         return err;
@@ -442,9 +436,9 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     kin_err err = kin__ring_check_size(f, letter->size);
     if (err != KIN_OK)
         return err;
-    if (letter->handle_count > OS_BAG_MOST)
+    if (letter->handle_count > OS_BAG_MOST - 1)
         return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST);
+                         letter->handle_count, OS_BAG_MOST - 1);
     if (kin__thread_me() == 0)
         return kin_last_code();
     if (letter->size + kin__extra(letter->handle_count) > kin__flow_most(f))
@@ -453,41 +447,11 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     return kin__ring_put_waiting(f, try_put, &a, kin__record_units(letter->handle_count, letter->size), timeout_ms);
 }
 
-/* A short message, and room for it as far as was last seen: what nearly all puts are. The caller has `putter`. */
-static inline bool place_quickly(kin__flow *f, const void *bytes, size_t size, uint32_t what)
-{
-    kin__ring *r = f->ring;
-    uint64_t tail = kin__load64_relaxed(&r->tail);
-    uint32_t at = kin__position(tail) & f->mask, units = kin__record_units(0, size);
-    if (units > f->mask + 1 - at || f->mask + 1 - (kin__position(tail) - kin__position(kin__load64_relaxed(&r->head_seen))) < units ||
-        r->max_items != 0)
-        return false;
-    kin__record *record = kin__record_at(f, at);
-    record->size = (uint32_t)size;
-    record->what = (uint16_t)what;
-    record->handles = 0;
-    kin__store64_release(&record->state, kin__state(KIN__READY, kin__items(tail), 0));
-    if (size != 0)
-        memcpy(record + 1, bytes, size);
-    KIN_CRASH_POINT("ring.written.quickly");
-    kin__store64_release(&r->tail, kin__further(tail, 1, units));
-    return true;
-}
-
 kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    if (me == 0 || letter->handle_count != 0 || letter->size > kin__flow_most(f) || f->max_message != 0 || kin__flow_over(f) ||
-        (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
-        return put_slow(f, letter, timeout_ms);
-    KIN_CRASH_POINT("ring.locked");
-    bool done = place_quickly(f, letter->bytes, letter->size, letter->what);
-    KIN_CRASH_POINT("ring.committed");
-    kin__ring_unlock(f, true, me, entry);
-    kin__ring_look_after_put(f, done);
-    return done ? KIN_OK : put_slow(f, letter, timeout_ms);
+    if (letter->handle_count == 0 && kin__put_quickly(f, letter->bytes, letter->size, letter->what))
+        return KIN_OK;
+    return put_slow(f, letter, timeout_ms);
 }
 
 typedef struct put_many {
@@ -548,14 +512,6 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 
 /* ---- getting ---- */
 
-/* `next` stands still while nothing is worked on in place: half of all positions further on it would seem to lie ahead. */
-static void see_tail(kin__ring *r, uint64_t head, uint64_t tail)
-{
-    kin__store64_release(&r->tail_seen, tail);
-    if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > UINT32_MAX / 4)
-        kin__store64_release(&r->next, head);
-}
-
 kin_err kin__ring_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -563,13 +519,9 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__ring_in_step(r, head))
         return kin__region_find(f, found);
     if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        see_tail(r, head, tail);
-        if (!kin__behind(tail, head)) {
-            if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
-                kin__store32(&r->returned, 0);
+        tail = kin__ring_see_tail(r, head);
+        if (!kin__behind(tail, head))
             return KIN_EEMPTY;
-        }
     }
     if (!kin__ring_step(f, head, tail, &found->record, &found->after))
         return damaged(f);
@@ -605,8 +557,8 @@ void kin__ring_remove(kin__flow *f, const kin__found *found)
 bool kin__flow_readable(kin__flow *f)
 {
     kin__ring *r = f->ring;
-    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head), tail = kin__load64(&r->tail);
-    if (kin__behind(tail, next))
+    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head);
+    if (kin__behind(kin__load64_relaxed(&r->tail_seen), next) || kin__behind(kin__load64(&r->tail), next))
         return true;
     /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
     return kin__behind(next, head) &&
@@ -644,14 +596,30 @@ static bool nothing(void *object)
     return !kin__flows_readable(w->flows, w->count) && !look_over(w->flows, true);
 }
 
+/* It was closed: waits for those who are in the middle of a put, having seen that it was not. Whoever comes after them sees it. */
+static kin_err let_them_finish(kin__get_wait *w)
+{
+    for (uint32_t i = 0; i < w->count && kin__load32(&w->flows->gate->closed) != 0; i++) {
+        kin__entry entry;
+        kin__flow *f = &w->flows[i];
+        kin_err err = kin__ring_lock(f, true, kin__me, w->timeout_ms, w->deadline, &entry);
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT && w->timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        kin__ring_unlock(f, true, kin__me, entry);
+        kin__ring_look_after_put(f, 0);
+    }
+    return KIN_OK;
+}
+
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
-    if (w->last_look)
+    bool any = w->last_look && kin__flows_readable(f, w->count); /* a consumer that is stopped may be in the way: then it is not over yet */
+    if (w->last_look && !any)
         return over(f);
-    if (kin__flow_over(f)) { /* what came before the end is seen in one more look */
+    if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
         w->last_look = true;
-        return KIN_OK;
+        return let_them_finish(w);
     }
     if (w->end != KIN_OK)
         return w->end == KIN_EEMPTY       ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)
@@ -693,8 +661,10 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
     for (;;) {
         kin__entry entry;
         kin_err err = kin__ring_lock(f, false, kin__me, timeout_ms, w.deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            kin__get_wait_end(&w, err);
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        }
         err = attempt(f, arg);
         kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
@@ -729,6 +699,7 @@ static void count_got(kin__flow *f)
     do {
         left = word >> 40 == generation ? 0 : word & 0xffffffffffu; /* of one that had this place before */
     } while (!kin__cas64(at, &word, left != 0 || word >> 40 != generation ? generation << 40 | 1 : word + 1));
+    KIN_CRASH_POINT("ring.counted");
     if (left != 0)
         (void)kin__add64(f->abandoned, left);
 }
@@ -828,50 +799,28 @@ static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t tim
     return err;
 }
 
-/* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
-static inline bool get_quickly(kin__flow *f, kin__sink *sink)
+#define LOOKS 64 /* for the next message, before anything that costs more: who sends one now and then does not come to this */
+
+static bool more_comes(const kin__ring *r, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64_relaxed(&r->tail_seen);
-    if (!kin__ring_in_step(r, head))
+    if (timeout_ms == KIN_NOWAIT || kin__my.session == NULL || kin__my.session->cpus == 1 || kin__load32_relaxed(&kin__my.session->spin_ns) == 0)
         return false;
-    if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        if (!kin__behind(tail, head))
-            return false;
-        see_tail(r, head, tail);
+    for (int i = 0; i < LOOKS; i++) {
+        kin__relax();
+        if (kin__ring_has_more(r))
+            return true;
     }
-    uint32_t at = kin__position(head) & f->mask;
-    kin__record *record = kin__record_at(f, at);
-    size_t size = record->size;
-    uint32_t units = kin__record_units(0, size);
-    if (record->what != sink->what || record->handles != 0 || size > sink->space || f->got != NULL ||
-        kin__state_what(kin__load64(&record->state)) != KIN__READY || units > kin__position(tail) - kin__position(head) ||
-        units > f->mask + 1 - at)
-        return false;
-    sink->size = size;
-    sink->handle_count = 0;
-    if (size != 0)
-        memcpy(sink->buffer, record + 1, size);
-    KIN_CRASH_POINT("ring.got");
-    kin__store64_release(&r->head, kin__further(head, 1, units));
-    return true;
+    return false;
 }
 
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    /* Nothing is locked only to find that there is nothing: others would wait for that. */
-    if (me == 0 || !kin__behind(kin__load64(&r->tail), kin__load64_relaxed(&r->head)) ||
-        (entry = kin__latch_try(&r->getter, f->ordered, me)) == KIN__NOT_IN)
-        return get_slow(f, sink, timeout_ms);
-    KIN_CRASH_POINT("ring.getting");
-    bool done = get_quickly(f, sink);
-    kin__ring_unlock(f, false, me, entry);
-    kin__ring_look_after_get(f);
-    return done ? KIN_OK : get_slow(f, sink, timeout_ms);
+    sink->handle_count = 0;
+    if (kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what) ||
+        (!kin__ring_has_more(f->ring) && more_comes(f->ring, timeout_ms) &&
+         kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what)))
+        return KIN_OK;
+    return get_slow(f, sink, timeout_ms);
 }
 
 typedef struct get_many {
@@ -889,16 +838,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
     uint64_t head = kin__load64_relaxed(&r->head), after = head;
     kin_err err = KIN_OK;
     while (g->count < g->most && err == KIN_OK) {
-        if (kin__ring_in_step(r, head)) {
-            if (after == head && (err = kin__ring_find(f, &found)) != KIN_OK)
+        if (after == head) {
+            if ((err = kin__ring_find(f, &found)) != KIN_OK)
                 break;
-            if (after != head) {
-                if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
-                    !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
-                    kin__state_what(kin__load64(&found.record->state)) != KIN__READY)
-                    break;
-            }
-        } else if ((err = kin__region_find(f, &found)) != KIN_OK) {
+            head = after = kin__load64_relaxed(&r->head); /* it may have moved behind what was done */
+        } else if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
+                   !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
+                   kin__state_what(kin__load64(&found.record->state)) != KIN__READY) {
             break;
         }
         kin__record *record = found.record;
@@ -925,10 +871,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
 kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
 {
     get_many g = {.buffer = buffer, .space = space, .most = most, .messages = messages};
+    uint64_t deadline = kin__deadline(timeout_ms);
     kin_err err = kin__ring_get_waiting(f, try_get_many, &g, timeout_ms);
     if (err == KIN_EFULL) { /* alone: it is large, to be counted, of another kind, or too big */
         kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-        err = kin__flow_get(f, &sink, timeout_ms);
+        err = kin__flow_get(f, &sink, kin__time_left(deadline, timeout_ms));
+        if (err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT)
+            err = kin__fail_in(KIN_ETIMEDOUT, "not in time");
         if (err == KIN_OK)
             messages[g.count++] = (kin_view){buffer, sink.size};
         else

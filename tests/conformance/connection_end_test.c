@@ -500,7 +500,8 @@ static void leaves_no_handles(void **state)
     for (int i = 0; i < 10; i++) {
         kin_args *args;
         check(kin_connection_send_args(in, KIN_ARGS(second, event, first), KIN_NOWAIT));
-        check(kin_connection_send_args(in, KIN_ARGS(event), KIN_NOWAIT));
+        if (!test_on_windows()) /* which keeps what nobody receives until the program ends */
+            check(kin_connection_send_args(in, KIN_ARGS(event), KIN_NOWAIT));
         check(kin_connection_recv_args(out, &args, KIN_NOWAIT));
         kin_args_free(args);
     }

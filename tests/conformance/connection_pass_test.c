@@ -64,8 +64,8 @@ static void plain_values(void **state)
     kin_view bytes;
     char blob[300];
     memset(blob, 7, sizeof blob);
-    check(kin_connection_send_args(first, KIN_ARGS(true, -5, 2.5, "text", kin_bytes(blob, sizeof blob), kin_struct(p), kin_list(KIN_ARGS(8, "in")), 1u),
-                                   KIN_NOWAIT));
+    check(kin_connection_send_args(
+        first, KIN_ARGS(true, -5, 2.5, "text", kin_bytes(blob, sizeof blob), kin_struct(p), kin_list(KIN_ARGS(8, "in")), 1u), KIN_NOWAIT));
     check(kin_connection_send_args(first, KIN_ARGS(), KIN_NOWAIT));
     memset(blob, 0, sizeof blob); /* copied already */
     check(kin_connection_recv_args(second, &args, KIN_NOWAIT));

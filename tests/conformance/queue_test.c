@@ -80,14 +80,12 @@ static void capacity(void **state)
 
 static void wrong_calls(kin_queue *q)
 {
-    char buffer[8];
+    char buffer[8] = "";
     void *data = buffer;
     size_t size = 77, count = 77;
     kin_view view = {buffer, 1};
     kin_message message = {0};
     kin_args *args = NULL;
-    uint64_t code = (uint64_t)kin_last_code();
-    (void)code;
     check_fails(KIN_EINVAL, kin_queue_put(q, buffer, 1, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_get(q, buffer, 8, &size, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_get_new(q, &data, &size, KIN_NOWAIT));
@@ -137,7 +135,7 @@ static void wrong_arguments(void **state)
 {
     (void)state;
     kin_queue *q = queue_new((kin_queue_options){.name = "strict"});
-    char buffer[8];
+    char buffer[8] = "";
     void *data;
     size_t size, count = 77;
     kin_view view = {buffer, 1}, bad[2] = {{buffer, 1}, {NULL, 5}};
@@ -590,7 +588,7 @@ static void shut_down(void **state)
     (void)state;
     for (int relaxed = 0; relaxed < 2; relaxed++) {
         kin_queue *q = queue_new((kin_queue_options){.name = "ended", .relaxed = relaxed != 0});
-        char buffer[8];
+        char buffer[8] = "";
         void *data;
         size_t size, done = 77;
         kin_view view = {buffer, 1};
