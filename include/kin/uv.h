@@ -1,5 +1,6 @@
 /* kin in a libuv loop: what kin_wait can wait for, delivered as callbacks of the user's own loop. Not part of kin.h: a
- * library of its own (CMake: kin::uv, pkg-config: kin-uv), for programs that have libuv and its headers.
+ * library of its own (CMake: kin::uv, pkg-config: kin-uv), for programs that have libuv and its headers (which, on Linux
+ * with -std=c11, want _GNU_SOURCE).
  *
  *     static void on_job(kin_uv_watch *watch, kin_err status)
  *     {

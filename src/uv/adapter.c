@@ -155,7 +155,7 @@ static void run(void *arg)
 
 /* ---- the loop's side ---- */
 
-static void tell(waiter *w)
+static void notify(waiter *w)
 {
     if (w->inside)
         (void)kin_event_set(&w->changed);
@@ -228,7 +228,7 @@ static void end(waiter *w)
 {
     uv_mutex_lock(&w->mutex);
     w->over = true;
-    tell(w);
+    notify(w);
     uv_mutex_unlock(&w->mutex);
     (void)uv_thread_join(&w->thread);
     uv_cond_destroy(&w->left);
@@ -259,7 +259,7 @@ static void put_in(waiter *w, kin_uv_watch *watch)
     watch->kin__w.state = ARMED;
     watch->kin__w.next = w->armed;
     w->armed = watch;
-    tell(w);
+    notify(w);
 }
 
 /* With the mutex: when this returns nobody uses the object. */
@@ -268,7 +268,7 @@ static void take_out(waiter *w, kin_uv_watch *watch, int state)
     watch->kin__w.state = state;
     tidy(w);
     while (watch->kin__w.held) {
-        tell(w);
+        notify(w);
         uv_cond_wait(&w->left, &w->mutex);
     }
 }
