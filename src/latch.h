@@ -52,6 +52,9 @@ typedef struct kin__latch_of {
 /* What `inside` of who is within says. Two latches may have the same: that costs a wait for nothing. */
 static inline uint32_t kin__latch_mark(const kin__latch *l) { return (uint32_t)l->id | 1; }
 
+/* It was taken away from under the owner's feet: the owner was never within, but whoever took it may wait for just that. */
+void kin__latch_back_out(const kin__latch *l);
+
 /* Without waiting; KIN__NOT_IN if it is not to be had so. */
 static inline kin__entry kin__latch_try(kin__latch *l, bool ordered, uint64_t me)
 {
@@ -69,7 +72,7 @@ static inline kin__entry kin__latch_try(kin__latch *l, bool ordered, uint64_t me
         }
         if (kin__load64(&l->word) == word)
             return KIN__WITHIN;
-        kin__store32(inside, 0);
+        kin__latch_back_out(l);
         return KIN__NOT_IN;
     }
     return word == 0 && kin__cas64(&l->word, &word, me) ? KIN__HELD : KIN__NOT_IN;
@@ -117,7 +120,21 @@ static inline void kin__latch_leave(kin__latch *l, bool ordered, uint64_t me, ki
 /* Wakes one who sleeps on it, if somebody does. */
 void kin__latch_look(const kin__latch_of *l);
 
-/* Wakes up to `most` of those who sleep on `key`, whose bit was seen in *waits; clears the bit when nobody does. */
+/* ---- words of bits that say that somebody sleeps: [how often one was set:24][bits:8] ---- */
+
+#define KIN__WAITS_BITS 0xffu
+#define KIN__WAITS_ALL UINT32_MAX
+
+/* Says so: by who is about to sleep, after its key is visible and before it calls kin__order_all and looks. */
+static inline void kin__waits_arm(uint32_t *waits, uint32_t bit)
+{
+    uint32_t seen = kin__load32(waits);
+    while (!kin__cas32(waits, &seen, (seen + KIN__WAITS_BITS + 1) | bit)) {
+    }
+}
+
+/* Wakes up to `most` of those who sleep on `key`, whose bit was seen in *waits, or all. Clears the bit when nobody does and nobody
+ * has set it since that was looked for: so there is no moment when somebody sleeps whose bit is not set. */
 void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most);
 
 #endif

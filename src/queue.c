@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define LANES 16u /* kin__bag_tag has four bits for them */
+#define TURN 32u  /* messages from one lane while others wait */
 #define MIN_CAPACITY ((size_t)4096)
 #define MAX_CAPACITY ((uint64_t)1 << 32)
 #define NAME_SIZE 40
@@ -44,7 +45,7 @@ struct kin_queue {
     uint64_t *got; /* NULL: not joinable */
     os_handle bag[2];
     uint32_t lanes;
-    uint32_t cursor; /* where the next get begins to look */
+    uint32_t cursor; /* where the next get begins to look: lane * TURN, and how many it gave in a row */
     char name[NAME_SIZE], shown[NAME_SIZE];
     kin__flow flows[LANES];
 };
@@ -262,9 +263,18 @@ typedef struct lane_memory {
 } lane_memory;
 static OS_THREAD_LOCAL lane_memory memory;
 
+static void remember(const kin_queue *q, uint32_t lane)
+{
+    uint32_t at = memory.next++ % REMEMBERED;
+    memory.forgot = memory.forgot || memory.gates[at] != 0;
+    memory.gates[at] = q->shared->gate.id;
+    memory.lanes[at] = lane;
+}
+
 static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed(&f->ring->putter.word) == (me | KIN__OWN); }
 
-/* Makes a lane that is nobody's, or a dead thread's, this thread's. */
+/* Makes a lane that is nobody's, or a dead thread's, this thread's. Never takes it away from another: what that one puts afterwards, in
+ * another lane, could come before what it has put here. */
 static bool claim_lane(kin__flow *f, uint64_t me)
 {
     if (!kin__ring_claim(f, true, me))
@@ -278,17 +288,13 @@ static KIN__NOINLINE uint32_t find_lane(kin_queue *q)
 {
     uint32_t lane = 0;
     uint64_t me = kin__thread_me();
-    if (me != 0 && !(memory.forgot && kin__flow_items(&q->flows[0]) != 0)) {
-        for (uint32_t i = 1; i < q->lanes && lane == 0; i++)
-            lane = is_own(&q->flows[i], me) ? i : 0;
-        for (uint32_t i = 1; i < q->lanes && lane == 0; i++)
-            lane = claim_lane(&q->flows[i], me) ? i : 0;
-    }
+    for (uint32_t i = 1; i < q->lanes && lane == 0 && me != 0; i++)
+        lane = is_own(&q->flows[i], me) ? i : 0;
+    bool may_claim = me != 0 && !(memory.forgot && kin__flow_items(&q->flows[0]) != 0);
+    for (uint32_t i = 1; i < q->lanes && lane == 0 && may_claim; i++)
+        lane = claim_lane(&q->flows[i], me) ? i : 0;
     KIN_CRASH_POINT("queue.lane");
-    uint32_t at = memory.next++ % REMEMBERED;
-    memory.forgot = memory.forgot || memory.gates[at] != 0;
-    memory.gates[at] = q->shared->gate.id;
-    memory.lanes[at] = lane;
+    remember(q, lane);
     return lane;
 }
 
@@ -318,14 +324,18 @@ static kin_err get_any(kin_queue *q, get_from get, void *arg, int64_t timeout_ms
     kin__get_wait w = kin__get_wait_begin(q->flows, q->lanes, timeout_ms);
     kin_err err;
     do {
-        uint32_t from = kin__load32_relaxed(&q->cursor);
+        uint32_t cursor = kin__load32_relaxed(&q->cursor), from = cursor / TURN;
         err = KIN_EEMPTY;
         for (uint32_t i = 0; i < q->lanes && (err == KIN_EEMPTY || err == KIN_EPIPE); i++) {
             uint32_t lane = (from + i) % q->lanes;
-            if (kin__flow_readable(&q->flows[lane])) {
-                err = get(&q->flows[lane], arg, KIN_NOWAIT);
-                kin__store32_release(&q->cursor, lane + (err != KIN_OK || !kin__flow_readable(&q->flows[lane])));
-            }
+            if (!kin__flow_readable(&q->flows[lane]))
+                continue;
+            err = get(&q->flows[lane], arg, KIN__ONE_LOOK);
+            /* A message that is not what was asked for is the next for other calls too. */
+            if (err == KIN_OK)
+                kin__store32_release(&q->cursor, ((i == 0 ? cursor : lane * TURN) + 1) % (q->lanes * TURN));
+            else if (err != KIN_EEMPTY && err != KIN_EPIPE)
+                kin__store32_release(&q->cursor, i == 0 ? cursor : lane * TURN);
         }
     } while ((err == KIN_EEMPTY || err == KIN_EPIPE) && (err = kin__get_wait_more(&w)) == KIN_OK);
     kin__get_wait_end(&w, err);
@@ -401,7 +411,7 @@ kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeo
         return err;
     if (data == NULL || size == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown, data == NULL ? "message" : "size");
-    kin__sink sink = {.what = KIN__BYTES};
+    kin__sink sink = {.what = KIN__BYTES, .grows = true};
     err = get_new(q, &sink, timeout_ms);
     if (err == KIN_OK) {
         *data = sink.buffer;
@@ -492,7 +502,7 @@ kin_err kin_queue_get_args(kin_queue *q, kin_args **args, int64_t timeout_ms)
     if (args == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the values", q->shown);
     os_handle handles[OS_BAG_MOST];
-    kin__sink sink = {.what = KIN__ARGS, .handles = handles};
+    kin__sink sink = {.what = KIN__ARGS, .handles = handles, .grows = true};
     err = get_new(q, &sink, timeout_ms);
     return err == KIN_OK ? kin__args_take(&sink, args) : err;
 }
@@ -572,21 +582,36 @@ kin_err kin_queue_task_done(kin_queue *q)
             return kin__fail(KIN_EPERM, "queue '%s': task_done, but this process has dealt with all that it got", q->shown);
     } while (!kin__cas64(at, &word, word - 1));
     KIN_CRASH_POINT("queue.task.done");
-    if ((word & 0xffffffffffu) == 1 && (kin__load32(&q->flows[0].ring->waits) & KIN__WAITS_JOIN) != 0)
-        (void)kin__wake_all(q->shared->gate.id_join);
+    if ((word & 0xffffffffffu) == 1)
+        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__WAITS_ALL);
     return KIN_OK;
 }
 
-static bool all_dealt_with(const kin_queue *q)
+static bool got_and_not_done(const kin_queue *q)
 {
-    for (uint32_t i = 0; i < q->lanes; i++) {
-        if (kin__flow_items(&q->flows[i]) != 0)
-            return false;
-    }
     uint32_t used = kin__load32(&kin__my.session->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
         uint64_t word = kin__load64(&q->got[i]);
         if ((word & 0xffffffffffu) != 0 && kin__process_alive(kin__pid_of(i, (uint32_t)(word >> 40))))
+            return true;
+    }
+    return false;
+}
+
+/* At one moment. Who got a message may put others before it says that it is done: so when nobody has any that it got, nothing may
+ * have been put since the lanes were seen empty. */
+static bool all_dealt_with(const kin_queue *q)
+{
+    uint64_t tails[LANES];
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        tails[i] = kin__load64(&q->flows[i].ring->tail);
+        if (kin__load64(&q->flows[i].ring->head) != tails[i])
+            return false;
+    }
+    if (got_and_not_done(q))
+        return false;
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__load64(&q->flows[i].ring->tail) != tails[i])
             return false;
     }
     return true;
@@ -596,7 +621,7 @@ static bool not_dealt_with(void *object)
 {
     kin_queue *q = object;
     for (uint32_t i = 0; i < q->lanes; i++)
-        (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
+        kin__waits_arm(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
     kin__order_all();
     for (uint32_t i = 0; i < q->lanes; i++) {
         if (kin__flow_unswept(&q->flows[i]))
@@ -613,24 +638,18 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
     if (kin__thread_me() == 0)
         return kin_last_code();
     uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
-    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; !all_dealt_with(q);) {
-        for (uint32_t i = 0; i < q->lanes; i++) /* nobody else may come by */
+    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;;) {
+        for (uint32_t i = 0; i < q->lanes && !all_dealt_with(q); i++) /* nobody else may come by */
             kin__flow_sweep(&q->flows[i]);
-        if (all_dealt_with(q))
+        if (err != KIN_OK || all_dealt_with(q))
             break;
-        if (err == KIN_ETIMEDOUT)
-            kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
-        if (err != KIN_OK)
-            return err;
         err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
                                         .name = q->shown, .interruptible = true});
-        for (uint32_t i = 0; i < q->lanes; i++) {
-            (void)kin__and32(&q->flows[i].ring->waits, ~(uint32_t)KIN__WAITS_JOIN);
-            if (kin__anybody_sleeps(id))
-                (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
-        }
     }
-    return KIN_OK;
+    if (err != KIN_OK && all_dealt_with(q))
+        return KIN_OK;
+    return err != KIN_ETIMEDOUT ? err
+                                : kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
 }
 
 uint64_t kin_queue_abandoned(kin_queue *q)
@@ -648,22 +667,37 @@ uint64_t kin_queue_abandoned(kin_queue *q)
 
 /* ---- looking ---- */
 
+static bool has_message(kin_queue *q)
+{
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__flow_has(&q->flows[i]))
+            return true;
+    }
+    return false;
+}
+
 size_t kin_queue_size(kin_queue *q)
 {
     size_t size = 0;
     for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++)
-        size += kin__flow_items(&q->flows[i]);
+        size += kin__flow_count(&q->flows[i]);
     return size;
 }
 
 bool kin_queue_empty(kin_queue *q)
 {
-    return check_queue(q, KIN_FOREVER) != KIN_OK || !kin__flows_readable(q->flows, q->lanes);
+    return check_queue(q, KIN_FOREVER) != KIN_OK || !has_message(q);
 }
 
 bool kin_queue_full(kin_queue *q, size_t size)
 {
-    return check_queue(q, KIN_FOREVER) != KIN_OK || !kin__flow_writable(own_flow(q), size);
+    if (check_queue(q, KIN_FOREVER) != KIN_OK)
+        return true;
+    kin__flow *f = own_flow(q);
+    if (kin__flow_writable(f, size))
+        return false;
+    kin__flow_sweep(f);
+    return !kin__flow_writable(f, size);
 }
 
 const char *kin_queue_name(const kin_queue *q)

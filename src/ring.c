@@ -67,7 +67,7 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
 
 void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
+    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
         wake_after_put(f, messages);
 }
 
@@ -77,15 +77,15 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
-    if ((waits & KIN__WAITS_JOIN) != 0)
-        (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
+    if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__WAITS_ALL);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
 }
 
 void kin__ring_look_after_get(kin__flow *f)
 {
-    uint32_t waits = kin__load32(&f->ring->waits);
+    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
     if (waits != 0)
         wake_after_get(f, waits);
 }
@@ -118,7 +118,7 @@ static void inherit(kin__flow *f, bool putter)
     KIN_CRASH_POINT("ring.taken.over");
     if (!putter)
         kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
-    if (OS_BAG_HANDLES != 0)
+    if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
         (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
@@ -269,6 +269,13 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     return KIN_OK;
 }
 
+/* Sleeps. KIN_ETIMEDOUT also if there was no need to and it is too late: what keeps somebody awake need not be for it. */
+static kin_err sleep_on(const kin__wait *wait)
+{
+    kin_err err = kin__park_on(wait);
+    return err == KIN_OK && wait->deadline != KIN__NEVER && kin__now_ns() >= wait->deadline ? KIN_ETIMEDOUT : err;
+}
+
 typedef struct room_wait {
     kin__flow *f;
     uint64_t head;  /* as it was when there was none */
@@ -281,7 +288,7 @@ static bool no_room(void *object)
     room_wait *w = object;
     kin__ring *r = w->f->ring;
     uint32_t need;
-    (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
+    kin__waits_arm(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (look_over(w->f, true) || kin__flow_unswept(w->f))
@@ -295,23 +302,46 @@ bool kin__flow_unswept(const kin__flow *f)
     return kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && !kin__latch_in_use(&f->ring->getter);
 }
 
-void kin__flow_sweep(kin__flow *f)
+/* Whether a consumer would find something, looked at as a consumer does: what nobody will finish is put right. KIN_ETIMEDOUT: somebody is
+ * in the middle of a get and does not go on. */
+static kin_err look_now(kin__flow *f)
 {
     kin__found found;
     kin__entry entry;
+    uint64_t me = kin__thread_me();
+    kin_err err = me == 0 ? KIN_EAGAIN : kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry);
+    if (err != KIN_OK)
+        return err;
+    err = kin__region_find(f, &found);
+    kin__ring_unlock(f, false, me, entry);
+    kin__ring_look_after_get(f);
+    return err;
+}
+
+/* Whether the record at `at` is one to be got, without a lock: an answer for the moment. */
+static bool is_ready(const kin__flow *f, uint64_t at)
+{
     kin__record *record;
-    uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail), after;
-    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 &&
-        (head == tail || (kin__ring_step(f, head, tail, &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY)))
+    uint64_t after;
+    return kin__ring_step(f, at, kin__load64(&f->ring->tail), &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY;
+}
+
+/* Only records that nobody will finish may be in the way. */
+void kin__flow_sweep(kin__flow *f)
+{
+    uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail);
+    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 && (head == tail || is_ready(f, head)))
         return;
     kin__error_kept kept; /* this happens within calls that succeed */
     kin__error_keep(&kept);
-    if (kin__ring_lock(f, false, kin__me, KIN_NOWAIT, 0, &entry) == KIN_OK) {
-        (void)kin__region_find(f, &found);
-        kin__ring_unlock(f, false, kin__me, entry);
-        kin__ring_look_after_get(f);
-    }
+    (void)look_now(f);
     kin__error_back(&kept);
+}
+
+bool kin__flow_has(kin__flow *f)
+{
+    uint64_t head = kin__load64(&f->ring->head);
+    return kin__flow_readable(f) && (is_ready(f, kin__ring_next(f->ring, head)) || look_now(f) != KIN_EEMPTY);
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)
@@ -324,11 +354,14 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return over(f);
         kin__entry entry;
         kin_err err = kin__ring_lock(f, true, me, timeout_ms, deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            if (since != 0)
+                (void)kin__wake_one(f->ring->id_room); /* as below */
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EFULL, "no put now") : err;
+        }
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
-        err = attempt(f, arg);
+        err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : over(f);
         w.other = err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w.head, units, &need);
         kin__ring_unlock(f, true, me, entry);
         kin__ring_look_after_put(f, err == KIN_OK);
@@ -353,8 +386,8 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             continue;
         if (since == 0)
             since = kin__now_ns();
-        end = kin__park_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
-                                        .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
+        end = sleep_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
+                                    .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
         swept = false;
     }
 }
@@ -391,9 +424,6 @@ static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeou
 {
     os_handle handles[OS_BAG_MOST];
     void *data;
-    if (letter->handle_count >= OS_BAG_MOST)
-        return kin__fail(KIN_EINVAL, "%s '%s': a large message with %u objects, at most %d can be in one", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST - 1);
     kin_err err = kin__large_create(letter->size, &data, &handles[0]);
     if (err != KIN_OK)
         return err;
@@ -412,9 +442,9 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     kin_err err = kin__ring_check_size(f, letter->size);
     if (err != KIN_OK)
         return err;
-    if (letter->handle_count > OS_BAG_MOST)
+    if (letter->handle_count > OS_BAG_MOST - 1)
         return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST);
+                         letter->handle_count, OS_BAG_MOST - 1);
     if (kin__thread_me() == 0)
         return kin_last_code();
     if (letter->size + kin__extra(letter->handle_count) > kin__flow_most(f))
@@ -453,7 +483,7 @@ kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_m
         (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
         return put_slow(f, letter, timeout_ms);
     KIN_CRASH_POINT("ring.locked");
-    bool done = place_quickly(f, letter->bytes, letter->size, letter->what);
+    bool done = kin__load32(&f->gate->closed) == 0 && place_quickly(f, letter->bytes, letter->size, letter->what);
     KIN_CRASH_POINT("ring.committed");
     kin__ring_unlock(f, true, me, entry);
     kin__ring_look_after_put(f, done);
@@ -576,9 +606,11 @@ bool kin__flow_readable(kin__flow *f)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head), tail = kin__load64(&r->tail);
-    if (kin__behind(tail, next) || kin__load32(&r->returned) != 0)
+    if (kin__behind(tail, next))
         return true;
-    return kin__behind(next, head) && kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch);
+    /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
+    return kin__behind(next, head) &&
+           (kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch));
 }
 
 bool kin__flow_writable(kin__flow *f, size_t size)
@@ -591,7 +623,8 @@ bool kin__flow_writable(kin__flow *f, size_t size)
 
 uint32_t kin__flow_items(const kin__flow *f)
 {
-    return kin__items(kin__load64(&f->ring->tail)) - kin__items(kin__load64(&f->ring->head));
+    uint64_t head = kin__load64(&f->ring->head); /* first: the head can never be beyond what the tail is after that */
+    return kin__items(kin__load64(&f->ring->tail)) - kin__items(head);
 }
 
 bool kin__flows_readable(kin__flow *flows, uint32_t count)
@@ -611,14 +644,30 @@ static bool nothing(void *object)
     return !kin__flows_readable(w->flows, w->count) && !look_over(w->flows, true);
 }
 
+/* It was closed: waits for those who are in the middle of a put, having seen that it was not. Whoever comes after them sees it. */
+static kin_err let_them_finish(kin__get_wait *w)
+{
+    for (uint32_t i = 0; i < w->count && kin__load32(&w->flows->gate->closed) != 0; i++) {
+        kin__entry entry;
+        kin__flow *f = &w->flows[i];
+        kin_err err = kin__ring_lock(f, true, kin__me, w->timeout_ms, w->deadline, &entry);
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT && w->timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        kin__ring_unlock(f, true, kin__me, entry);
+        kin__ring_look_after_put(f, 0);
+    }
+    return KIN_OK;
+}
+
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
-    if (w->last_look)
+    bool any = w->last_look && kin__flows_readable(f, w->count); /* a consumer that is stopped may be in the way: then it is not over yet */
+    if (w->last_look && !any)
         return over(f);
-    if (kin__flow_over(f)) { /* what came before the end is seen in one more look */
+    if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
         w->last_look = true;
-        return KIN_OK;
+        return let_them_finish(w);
     }
     if (w->end != KIN_OK)
         return w->end == KIN_EEMPTY       ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)
@@ -631,11 +680,8 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     }
     if (w->since == 0)
         w->since = kin__now_ns();
-    else if (w->deadline != KIN__NEVER && kin__now_ns() >= w->deadline) /* what there is, nobody can get: a consumer is stopped */
-        w->end = KIN_ETIMEDOUT;
-    else
-        w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
-                                       .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
+    w->end = sleep_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
+                                   .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
     return KIN_OK;
 }
 
@@ -656,15 +702,22 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
 {
     if (kin__thread_me() == 0)
         return kin_last_code();
+    bool once = timeout_ms == KIN__ONE_LOOK;
+    if (once)
+        timeout_ms = KIN_NOWAIT;
     kin__get_wait w = kin__get_wait_begin(f, 1, timeout_ms);
     for (;;) {
         kin__entry entry;
         kin_err err = kin__ring_lock(f, false, kin__me, timeout_ms, w.deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            kin__get_wait_end(&w, err);
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        }
         err = attempt(f, arg);
         kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
+        if (once)
+            return err;
         if (err == KIN_EEMPTY && (err = kin__get_wait_more(&w)) == KIN_OK)
             continue;
         kin__get_wait_end(&w, err);
@@ -680,7 +733,7 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms)
     if (timeout_ms == KIN_NOWAIT)
         w.end = KIN_ETIMEDOUT;
     kin_err err = KIN_OK;
-    while (err == KIN_OK && !kin__flow_readable(f) && !w.last_look)
+    while (err == KIN_OK && !kin__flow_has(f) && !w.last_look)
         err = kin__get_wait_more(&w);
     if (w.since != 0)
         (void)kin__wake_one(f->gate->id); /* nothing was taken: it is there for another */
@@ -694,6 +747,7 @@ static void count_got(kin__flow *f)
     do {
         left = word >> 40 == generation ? 0 : word & 0xffffffffffu; /* of one that had this place before */
     } while (!kin__cas64(at, &word, left != 0 || word >> 40 != generation ? generation << 40 | 1 : word + 1));
+    KIN_CRASH_POINT("ring.counted");
     if (left != 0)
         (void)kin__add64(f->abandoned, left);
 }
@@ -707,8 +761,22 @@ static kin_err wrong_kind(const kin__flow *f, const kin__record *record)
 
 typedef struct get_one {
     kin__sink *sink;
-    os_handle segment; /* of a large message; copied when the lock is released */
+    kin__header *segment; /* of a large message; copied when the lock is released */
 } get_one;
+
+/* The message stays if that fails. */
+static kin_err open_large(const kin__flow *f, os_handle handle, get_one *g)
+{
+    kin_err err = kin__segment_adopt(handle, KIN_TYPE_SEGMENT, &g->segment);
+    if (err == KIN_OK && g->segment->size >= g->sink->size)
+        return KIN_OK;
+    if (err == KIN_OK) {
+        kin__segment_release(g->segment);
+        return damaged(f);
+    }
+    os_handle_close(handle);
+    return kin__fail_in(err, "%s '%s': a message of %zu bytes", f->kind, f->name, g->sink->size);
+}
 
 static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
 {
@@ -721,8 +789,11 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     kin_err err = kin__bag_look(f, bagged, count, handles);
     if (err != KIN_OK)
         return err;
-    if (large)
-        g->segment = handles[0];
+    if (large && (err = open_large(f, handles[0], g)) != KIN_OK) {
+        for (size_t i = 1; i < count; i++)
+            os_handle_close(handles[i]);
+        return err;
+    }
     if (count > first)
         memcpy(g->sink->handles, handles + first, (count - first) * sizeof handles[0]);
     g->sink->handle_count = count - first;
@@ -741,6 +812,8 @@ static kin_err try_get(kin__flow *f, void *arg)
     sink->size = (size_t)kin__record_size(record);
     if ((record->what & KIN__KIND) != sink->what)
         return wrong_kind(f, record);
+    if (sink->size > sink->space && sink->grows)
+        return KIN_EMSGSIZE;
     if (sink->size > sink->space)
         return kin__fail(KIN_EMSGSIZE, "%s '%s': the message has %zu bytes, there is room for %zu", f->kind, f->name, sink->size, sink->space);
     if (record->handles != 0) {
@@ -762,27 +835,16 @@ static kin_err try_get(kin__flow *f, void *arg)
     return KIN_OK;
 }
 
-static kin_err copy_large(const kin__flow *f, get_one *g)
-{
-    kin__header *header;
-    kin_err err = kin__segment_adopt(g->segment, KIN_TYPE_SEGMENT, &header);
-    if (err != KIN_OK) {
-        os_handle_close(g->segment);
-        for (size_t i = 0; i < g->sink->handle_count; i++)
-            os_handle_close(g->sink->handles[i]);
-        return kin__fail_in(err, "%s '%s': a message of %zu bytes is lost", f->kind, f->name, g->sink->size);
-    }
-    memcpy(g->sink->buffer, kin__header_data(header), g->sink->size < header->size ? g->sink->size : (size_t)header->size);
-    kin__segment_release(header);
-    return KIN_OK;
-}
-
 static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    get_one g = {sink, OS_NO_HANDLE};
+    get_one g = {sink, NULL};
     sink->handle_count = 0;
     kin_err err = kin__ring_get_waiting(f, try_get, &g, timeout_ms);
-    return err == KIN_OK && g.segment != OS_NO_HANDLE ? copy_large(f, &g) : err;
+    if (err == KIN_OK && g.segment != NULL) {
+        memcpy(sink->buffer, kin__header_data(g.segment), sink->size);
+        kin__segment_release(g.segment);
+    }
+    return err;
 }
 
 /* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
@@ -846,16 +908,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
     uint64_t head = kin__load64_relaxed(&r->head), after = head;
     kin_err err = KIN_OK;
     while (g->count < g->most && err == KIN_OK) {
-        if (kin__ring_in_step(r, head)) {
-            if (after == head && (err = kin__ring_find(f, &found)) != KIN_OK)
+        if (after == head) {
+            if ((err = kin__ring_find(f, &found)) != KIN_OK)
                 break;
-            if (after != head) {
-                if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
-                    !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
-                    kin__state_what(kin__load64(&found.record->state)) != KIN__READY)
-                    break;
-            }
-        } else if ((err = kin__region_find(f, &found)) != KIN_OK) {
+            head = after = kin__load64_relaxed(&r->head); /* it may have moved behind what was done */
+        } else if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
+                   !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
+                   kin__state_what(kin__load64(&found.record->state)) != KIN__READY) {
             break;
         }
         kin__record *record = found.record;
@@ -882,10 +941,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
 kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
 {
     get_many g = {.buffer = buffer, .space = space, .most = most, .messages = messages};
+    uint64_t deadline = kin__deadline(timeout_ms);
     kin_err err = kin__ring_get_waiting(f, try_get_many, &g, timeout_ms);
     if (err == KIN_EFULL) { /* alone: it is large, to be counted, of another kind, or too big */
         kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-        err = kin__flow_get(f, &sink, timeout_ms);
+        err = kin__flow_get(f, &sink, kin__time_left(deadline, timeout_ms));
+        if (err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT)
+            err = kin__fail_in(KIN_ETIMEDOUT, "not in time");
         if (err == KIN_OK)
             messages[g.count++] = (kin_view){buffer, sink.size};
         else

@@ -29,7 +29,7 @@
  *
  * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own: who
  * goes to sleep calls kin__order_all after it has set the bit in `waits` and before its last look (park.h). A bit is only
- * cleared by who looked for sleepers and found none, and looks again then. */
+ * cleared by who looked for sleepers and found none, while nobody has set one (latch.h). */
 #ifndef KIN_SRC_RING_H
 #define KIN_SRC_RING_H
 
@@ -60,7 +60,8 @@ typedef struct kin__ring {
     uint32_t units;     /* capacity: a power of two              */
     uint32_t max_items; /* 0: no limit                           */
     uint32_t waits;     /* all but KIN__WAITS_GET                */
-    uint32_t pad0[27];
+    uint32_t in_place;  /* something was reserved or taken, ever */
+    uint32_t pad0[26];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers */
@@ -155,6 +156,7 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 typedef struct kin__sink {
     void *buffer;
     size_t space;
+    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more */
     size_t size;        /* out: of the message; also with KIN_EMSGSIZE */
     uint32_t what;      /* the kind that is wanted: another is KIN_ETYPE and stays */
     os_handle *handles; /* OS_BAG_MOST of them, or NULL: messages with handles are KIN_ETYPE then */
@@ -163,6 +165,9 @@ typedef struct kin__sink {
 
 /* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
 kin_err kin__args_take(kin__sink *sink, kin_args **args);
+
+/* A time-out for what follows: as KIN_NOWAIT, but KIN_EEMPTY is no failure with a sentence. */
+#define KIN__ONE_LOOK ((int64_t)-2)
 
 /* Gets the next message. KIN_EEMPTY (KIN_NOWAIT), KIN_ETIMEDOUT, KIN_EPIPE, KIN_EMSGSIZE, KIN_ETYPE, KIN_EINTERRUPTED. */
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms);
@@ -174,9 +179,13 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *message, bool cancel);
 kin_err kin__flow_take(kin__flow *f, kin_message *message, int64_t timeout_ms);
 kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 
-/* Whether a get, or a put of `size` bytes, would find what it needs now, or the end. No lock is taken. */
+/* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
+/* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
+bool kin__flow_has(kin__flow *f);
+/* How many messages there are, those not counted that are given up and still lie behind older ones. */
+uint32_t kin__flow_count(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
@@ -211,7 +220,7 @@ void kin__flow_wake_all(kin__flow *f);
 /* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
 static inline void kin__flow_arm(kin__flow *f, bool put)
 {
-    kin__or32(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
+    kin__waits_arm(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
 }
 
 #if defined(KIN_TEST_HOOKS)

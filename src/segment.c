@@ -146,6 +146,13 @@ kin_err kin__segment_adopt(os_handle handle, kin_type kind, kin__header **header
     for (size_t i = 0; i < mapping_count; i++) {
         if (mappings[i].id != m.id || mappings[i].mapped != m.mapped)
             continue;
+        /* It says of itself that it is this one, which must be believed: the system has no name for memory. So what is there counts. */
+        err = check_header((const kin__header *)(void *)mappings[i].base, m.mapped, kind);
+        if (err != KIN_OK) {
+            uv_mutex_unlock(&mutex);
+            os_memory_unmap(base, m.mapped);
+            return err;
+        }
         mappings[i].references++;
         *header = (kin__header *)(void *)mappings[i].base;
         uv_mutex_unlock(&mutex);

@@ -1,8 +1,8 @@
 /* Sockets and HANDLEs becoming ready. One thread per process, made when first needed, waits for all sockets that are watched,
  * with WSAPoll, which leaves a socket's mode alone (event selection would make it non-blocking); a datagram socket that is
  * connected to itself tells it when there are more. What it hears of a watch that was removed meanwhile means nothing.
- * HANDLEs are waited for by the system's thread pool. `ready` is called with the lock for sockets, and from waits that are
- * unregistered, and waited for, for HANDLEs; so who removes a watch has waited for it. */
+ * HANDLEs are waited for by threads of the watch's own. `ready` is called with the lock for sockets, and by those threads,
+ * whose end is waited for; so who removes a watch has waited for it. */
 #include <winsock2.h>
 #include <ws2tcpip.h>
 
@@ -10,18 +10,13 @@
 
 #include "../atomic.h"
 
-typedef struct wait_for {
-    os_watch *watch;
-    HANDLE wait;
-    uint32_t seen;
-} wait_for;
-
 struct os_watch {
     os_watch *next, **before; /* in the list of those that have sockets */
     uint64_t number;
     size_t count, sockets;
     os_source *sources;
-    wait_for *waits; /* one for each source; NULL if none is a HANDLE */
+    struct group *groups; /* of HANDLEs */
+    size_t group_count;
     uint32_t called;
     void (*ready)(void *arg);
     void *arg;
@@ -265,45 +260,96 @@ static void leave_sockets(os_watch *w)
     ReleaseSRWLockExclusive(&lock);
 }
 
-/* ---- HANDLEs ---- */
+/* ---- HANDLEs: a thread for each 63, for as long as the watch lives ------------------------------------------------ */
 
-static void CALLBACK handle_ready(void *arg, BOOLEAN timed_out)
+/* The system's thread pool would not do: a wait that is taken back there may have reset an event already, and nobody hears of it. */
+#define GROUP (MAXIMUM_WAIT_OBJECTS - 1)
+
+typedef struct group {
+    os_watch *watch;
+    HANDLE thread, handles[GROUP + 1]; /* the first ends it */
+    DWORD count;
+    HANDLE seen; /* written by the thread, read when it has ended */
+} group;
+
+static DWORD WINAPI wait_for_group(void *arg)
 {
-    (void)timed_out;
-    wait_for *wait = arg;
-    kin__store32(&wait->seen, 1);
-    call(wait->watch);
+    group *g = arg;
+    DWORD found = WaitForMultipleObjects(g->count, g->handles, FALSE, INFINITE);
+    if (found == WAIT_OBJECT_0)
+        return 0; /* of several that are signalled only the first is reported, and changed */
+    if (found < WAIT_OBJECT_0 + g->count)
+        g->seen = g->handles[found - WAIT_OBJECT_0];
+    else if (found >= WAIT_ABANDONED_0 && found < WAIT_ABANDONED_0 + g->count)
+        g->seen = g->handles[found - WAIT_ABANDONED_0];
+    call(g->watch); /* also if one was closed: a look will tell */
+    return 0;
+}
+
+static bool has(const group *g, HANDLE handle)
+{
+    for (DWORD i = 1; i < g->count; i++) {
+        if (g->handles[i] == handle)
+            return true;
+    }
+    return false;
+}
+
+static kin_err start_group(group *g)
+{
+    g->handles[0] = WIN_FAULT("CreateEventW") ? NULL : CreateEventW(NULL, TRUE, FALSE, NULL);
+    if (g->handles[0] != NULL)
+        g->thread = WIN_FAULT("CreateThread") ? NULL : CreateThread(NULL, 65536, wait_for_group, g, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    return g->thread != NULL ? KIN_OK : win_fail(GetLastError(), "CreateThread", "cannot wait for %lu HANDLEs", (unsigned long)g->count - 1);
 }
 
 static kin_err enter_handles(os_watch *w)
 {
-    w->waits = KIN_FAULT("malloc") ? NULL : calloc(w->count, sizeof *w->waits);
-    if (w->waits == NULL)
+    size_t most = (w->count - w->sockets + GROUP - 1) / GROUP;
+    w->groups = KIN_FAULT("malloc") ? NULL : calloc(most, sizeof *w->groups);
+    if (w->groups == NULL)
         return kin__fail(KIN_ENOMEM, "no memory to wait for %zu HANDLEs", w->count - w->sockets);
-    for (size_t i = 0; i < w->count; i++) {
-        if (w->sources[i].events != OS_SIGNALLED)
-            continue;
-        w->waits[i].watch = w;
-        HANDLE wait = NULL; /* the callback may come before this returns */
-        if (WIN_FAULT("RegisterWaitForSingleObject") ||
-            !RegisterWaitForSingleObject(&wait, win_handle(w->sources[i].source), handle_ready, &w->waits[i], INFINITE,
-                                         WT_EXECUTEONLYONCE | WT_EXECUTEINWAITTHREAD))
-            return win_fail(GetLastError(), "RegisterWaitForSingleObject", "cannot wait for HANDLE %lld", (long long)w->sources[i].source);
-        w->waits[i].wait = wait;
+    group *g = NULL;
+    kin_err err = KIN_OK;
+    for (size_t i = 0; i < w->count && err == KIN_OK; i++) {
+        HANDLE handle = win_handle(w->sources[i].source);
+        if (w->sources[i].events != OS_SIGNALLED || (g != NULL && has(g, handle)))
+            continue; /* one call may not name the same twice */
+        if (g != NULL && g->count == GROUP + 1) {
+            err = start_group(g);
+            g = NULL;
+        }
+        if (g == NULL) {
+            g = &w->groups[w->group_count++];
+            *g = (group){.watch = w, .count = 1};
+        }
+        g->handles[g->count++] = handle;
     }
-    return KIN_OK;
+    return err == KIN_OK ? start_group(g) : err;
+}
+
+static void end_group(group *g)
+{
+    if (g->thread != NULL) {
+        (void)SetEvent(g->handles[0]);
+        (void)WaitForSingleObject(g->thread, INFINITE);
+        CloseHandle(g->thread);
+    }
+    if (g->handles[0] != NULL)
+        CloseHandle(g->handles[0]);
 }
 
 /* Marks those that were seen: an auto-reset event is reset by that. */
 static void leave_handles(os_watch *w, os_source *sources)
 {
-    for (size_t i = 0; i < w->count && w->waits != NULL; i++) {
-        if (w->waits[i].wait != NULL)
-            (void)UnregisterWaitEx(w->waits[i].wait, INVALID_HANDLE_VALUE); /* waits for the callback */
-        if (sources != NULL && kin__load32(&w->waits[i].seen) != 0)
-            sources[i].ready = true;
+    for (size_t n = 0; n < w->group_count; n++) {
+        end_group(&w->groups[n]);
+        for (size_t i = 0; i < w->count && sources != NULL && w->groups[n].seen != NULL; i++) {
+            if (sources[i].events == OS_SIGNALLED && win_handle(sources[i].source) == w->groups[n].seen)
+                sources[i].ready = true;
+        }
     }
-    free(w->waits);
+    free(w->groups);
 }
 
 /* ---- both ---- */

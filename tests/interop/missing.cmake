@@ -1,0 +1,1 @@
+message("skipped: there is no python3")
