@@ -500,7 +500,7 @@ static void system_fails(void **state)
             check(kin_connection_send_args(first, KIN_ARGS(event), KIN_NOWAIT));
             check(kin_connection_recv_args(second, &args, KIN_NOWAIT));
             kin_args_free(args);
-            assert_int_equal(test_count_handles(), before);
+            assert_true(test_count_handles() <= before); /* Wine may close one of its own meanwhile */
             if (!hit)
                 break;
         }
