@@ -62,7 +62,7 @@ struct kin_listener {
 /* ---- the row ---- */
 
 /* With the mutex. */
-static void tell(kin_listener *l, uint32_t what)
+static void notify(kin_listener *l, uint32_t what)
 {
     uint32_t word = kin__load32(&l->word);
     while (!kin__cas32(&l->word, &word, (word | what) & ~(uint32_t)WAITED)) {
@@ -77,7 +77,7 @@ static bool put_in_row(kin_listener *l, kin_connection *c)
     if (l->closing || l->row_count == l->options.backlog)
         return false;
     l->row[(l->row_first + l->row_count++) % l->options.backlog] = c;
-    tell(l, READY);
+    notify(l, READY);
     return true;
 }
 
@@ -371,7 +371,7 @@ void kin_listener_close(kin_listener *listener)
     os_port_cancel(l->port);
     for (handshake *h = l->oldest; h != NULL; h = h->next)
         cancel(l, h);
-    tell(l, ENDED);
+    notify(l, ENDED);
     uv_cond_broadcast(&l->changed);
     while (l->listening || l->pending > 0)
         uv_cond_wait(&l->changed, &l->mutex);

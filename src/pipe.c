@@ -85,6 +85,7 @@ static void make_flow(pipe_end *e, kin__flow *flow, const layout *l, size_t inde
                         .kind = "connection",
                         .name = e->c.name,
                         .max_message = l->max_message};
+    kin__flow_begin(flow);
 }
 
 /* Takes a reference to the segment and the handle over if it succeeds. */

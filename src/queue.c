@@ -7,7 +7,7 @@
 #include "fault.h"
 #include "handle.h"
 #include "message.h"
-#include "ring_inside.h"
+#include "ring_quick.h"
 #include "segment.h"
 
 #include <stdlib.h>
@@ -115,6 +115,7 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
                                   .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
                                   .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
+        kin__flow_begin(&q->flows[i]);
     }
     *queue = q;
     return KIN_OK;
@@ -356,8 +357,11 @@ kin_err kin_queue_put(kin_queue *q, const void *data, size_t size, int64_t timeo
         return err;
     if (data == NULL && size != 0)
         return nothing_at(q, size);
+    kin__flow *f = own_flow(q);
+    if (kin__put_quickly(f, data, size, KIN__BYTES))
+        return KIN_OK;
     kin__letter letter = {.bytes = data, .size = size, .what = KIN__BYTES};
-    return kin__flow_put(own_flow(q), &letter, timeout_ms);
+    return kin__flow_put(f, &letter, timeout_ms);
 }
 
 static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms)
@@ -372,8 +376,14 @@ kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, in
         return err;
     if (buffer == NULL && space != 0)
         return nothing_at(q, space);
+    size_t bytes;
+    if (q->lanes == 1 && kin__get_quickly(&q->flows[0], buffer, space, &bytes, KIN__BYTES)) {
+        if (size != NULL)
+            *size = bytes;
+        return KIN_OK;
+    }
     kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-    err = q->lanes == 1 ? kin__flow_get(&q->flows[0], &sink, timeout_ms) : get_any(q, get_sink, &sink, timeout_ms);
+    err = get_any(q, get_sink, &sink, timeout_ms);
     if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
         *size = sink.size;
     return err;

@@ -1,6 +1,6 @@
 /* Putting into a ring, getting from it, and sleeping until that is possible: ring.h says how. What is worked on where it lies is
  * in region.c. Nothing here waits while it holds a lock, and a message is copied before the store that makes it one. */
-#include "ring_inside.h"
+#include "ring_quick.h"
 
 #include "error.h"
 #include "fault.h"
@@ -11,6 +11,13 @@
 #define NOWAIT_MS 20 /* how long even KIN_NOWAIT waits for who is in the middle of a put or a get */
 
 /* ---- the ring itself ---- */
+
+void kin__flow_begin(kin__flow *f)
+{
+    size_t most = kin__flow_most(f);
+    if (f->ring->max_items == 0)
+        f->quick = 1 + (f->max_message != 0 && f->max_message < most ? f->max_message : most);
+}
 
 void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 {
@@ -55,7 +62,7 @@ static kin_err damaged(const kin__flow *f)
 
 /* ---- waking ---- */
 
-static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
+void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 {
     if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
@@ -65,13 +72,7 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
         kin__bag_tidy(f);
 }
 
-void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
-{
-    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
-        wake_after_put(f, messages);
-}
-
-static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
+void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
 {
     if ((waits & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
@@ -81,13 +82,6 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__WAITS_ALL);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
-}
-
-void kin__ring_look_after_get(kin__flow *f)
-{
-    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
-    if (waits != 0)
-        wake_after_get(f, waits);
 }
 
 void kin__flow_wake_all(kin__flow *f)
@@ -330,7 +324,7 @@ static bool is_ready(const kin__flow *f, uint64_t at)
 void kin__flow_sweep(kin__flow *f)
 {
     uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail);
-    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 && (head == tail || is_ready(f, head)))
+    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && (head == tail || is_ready(f, head)))
         return;
     kin__error_kept kept; /* this happens within calls that succeed */
     kin__error_keep(&kept);
@@ -453,41 +447,11 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     return kin__ring_put_waiting(f, try_put, &a, kin__record_units(letter->handle_count, letter->size), timeout_ms);
 }
 
-/* A short message, and room for it as far as was last seen: what nearly all puts are. The caller has `putter`. */
-static inline bool place_quickly(kin__flow *f, const void *bytes, size_t size, uint32_t what)
-{
-    kin__ring *r = f->ring;
-    uint64_t tail = kin__load64_relaxed(&r->tail);
-    uint32_t at = kin__position(tail) & f->mask, units = kin__record_units(0, size);
-    if (units > f->mask + 1 - at || f->mask + 1 - (kin__position(tail) - kin__position(kin__load64_relaxed(&r->head_seen))) < units ||
-        r->max_items != 0)
-        return false;
-    kin__record *record = kin__record_at(f, at);
-    record->size = (uint32_t)size;
-    record->what = (uint16_t)what;
-    record->handles = 0;
-    kin__store64_release(&record->state, kin__state(KIN__READY, kin__items(tail), 0));
-    if (size != 0)
-        memcpy(record + 1, bytes, size);
-    KIN_CRASH_POINT("ring.written.quickly");
-    kin__store64_release(&r->tail, kin__further(tail, 1, units));
-    return true;
-}
-
 kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    if (me == 0 || letter->handle_count != 0 || letter->size > kin__flow_most(f) || f->max_message != 0 || kin__flow_over(f) ||
-        (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
-        return put_slow(f, letter, timeout_ms);
-    KIN_CRASH_POINT("ring.locked");
-    bool done = kin__load32(&f->gate->closed) == 0 && place_quickly(f, letter->bytes, letter->size, letter->what);
-    KIN_CRASH_POINT("ring.committed");
-    kin__ring_unlock(f, true, me, entry);
-    kin__ring_look_after_put(f, done);
-    return done ? KIN_OK : put_slow(f, letter, timeout_ms);
+    if (letter->handle_count == 0 && kin__put_quickly(f, letter->bytes, letter->size, letter->what))
+        return KIN_OK;
+    return put_slow(f, letter, timeout_ms);
 }
 
 typedef struct put_many {
@@ -548,14 +512,6 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 
 /* ---- getting ---- */
 
-/* `next` stands still while nothing is worked on in place: half of all positions further on it would seem to lie ahead. */
-static void see_tail(kin__ring *r, uint64_t head, uint64_t tail)
-{
-    kin__store64_release(&r->tail_seen, tail);
-    if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > UINT32_MAX / 4)
-        kin__store64_release(&r->next, head);
-}
-
 kin_err kin__ring_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -563,13 +519,9 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__ring_in_step(r, head))
         return kin__region_find(f, found);
     if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        see_tail(r, head, tail);
-        if (!kin__behind(tail, head)) {
-            if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
-                kin__store32(&r->returned, 0);
+        tail = kin__ring_see_tail(r, head);
+        if (!kin__behind(tail, head))
             return KIN_EEMPTY;
-        }
     }
     if (!kin__ring_step(f, head, tail, &found->record, &found->after))
         return damaged(f);
@@ -605,8 +557,8 @@ void kin__ring_remove(kin__flow *f, const kin__found *found)
 bool kin__flow_readable(kin__flow *f)
 {
     kin__ring *r = f->ring;
-    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head), tail = kin__load64(&r->tail);
-    if (kin__behind(tail, next))
+    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head);
+    if (kin__behind(kin__load64_relaxed(&r->tail_seen), next) || kin__behind(kin__load64(&r->tail), next))
         return true;
     /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
     return kin__behind(next, head) &&
@@ -847,50 +799,28 @@ static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t tim
     return err;
 }
 
-/* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
-static inline bool get_quickly(kin__flow *f, kin__sink *sink)
+#define LOOKS 64 /* for the next message, before anything that costs more: who sends one now and then does not come to this */
+
+static bool more_comes(const kin__ring *r, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64_relaxed(&r->tail_seen);
-    if (!kin__ring_in_step(r, head))
+    if (timeout_ms == KIN_NOWAIT || kin__my.session == NULL || kin__my.session->cpus == 1 || kin__load32_relaxed(&kin__my.session->spin_ns) == 0)
         return false;
-    if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        if (!kin__behind(tail, head))
-            return false;
-        see_tail(r, head, tail);
+    for (int i = 0; i < LOOKS; i++) {
+        kin__relax();
+        if (kin__ring_has_more(r))
+            return true;
     }
-    uint32_t at = kin__position(head) & f->mask;
-    kin__record *record = kin__record_at(f, at);
-    size_t size = record->size;
-    uint32_t units = kin__record_units(0, size);
-    if (record->what != sink->what || record->handles != 0 || size > sink->space || f->got != NULL ||
-        kin__state_what(kin__load64(&record->state)) != KIN__READY || units > kin__position(tail) - kin__position(head) ||
-        units > f->mask + 1 - at)
-        return false;
-    sink->size = size;
-    sink->handle_count = 0;
-    if (size != 0)
-        memcpy(sink->buffer, record + 1, size);
-    KIN_CRASH_POINT("ring.got");
-    kin__store64_release(&r->head, kin__further(head, 1, units));
-    return true;
+    return false;
 }
 
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    /* Nothing is locked only to find that there is nothing: others would wait for that. */
-    if (me == 0 || !kin__behind(kin__load64(&r->tail), kin__load64_relaxed(&r->head)) ||
-        (entry = kin__latch_try(&r->getter, f->ordered, me)) == KIN__NOT_IN)
-        return get_slow(f, sink, timeout_ms);
-    KIN_CRASH_POINT("ring.getting");
-    bool done = get_quickly(f, sink);
-    kin__ring_unlock(f, false, me, entry);
-    kin__ring_look_after_get(f);
-    return done ? KIN_OK : get_slow(f, sink, timeout_ms);
+    sink->handle_count = 0;
+    if (kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what) ||
+        (!kin__ring_has_more(f->ring) && more_comes(f->ring, timeout_ms) &&
+         kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what)))
+        return KIN_OK;
+    return get_slow(f, sink, timeout_ms);
 }
 
 typedef struct get_many {

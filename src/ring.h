@@ -75,15 +75,18 @@ typedef struct kin__ring {
     kin__latch getter;
     uint64_t tail_seen; /* by consumers                                           */
     uint64_t next;      /* how far they have looked, if that is beyond the head   */
-    uint32_t returned;  /* there may be a READY record in the region              */
+    uint32_t pad7;
     uint32_t epoch;     /* of the session when the region was last looked through */
     uint64_t unbagged;  /* entries of the bag with this number or a smaller one are about no message any more */
     uint64_t pad3[7];
 
     uint64_t head;
-    uint64_t pad4[15];
+    uint64_t pad5[15];
+
+    uint32_t returned; /* there may be a READY record in the region; means nothing where there is none */
+    uint32_t pad6[31];
 } kin__ring;
-_Static_assert(sizeof(kin__ring) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
+_Static_assert(sizeof(kin__ring) == 768 && offsetof(kin__ring, returned) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
                    offsetof(kin__ring, getter) == 384 && offsetof(kin__ring, head) == 512,
                "layout in shared memory");
 
@@ -114,6 +117,7 @@ typedef struct kin__flow {
     char *data; /* the records */
     kin__gate *gate;
     uint32_t mask;      /* units - 1 */
+    size_t quick;       /* messages of fewer bytes need no closer look on their way in; 0: all do. kin__flow_begin sets it */
     uint32_t epoch;     /* of the session when the pair was last looked at */
     uint32_t broken;    /* the other end was found gone                    */
     bool ordered;       /* kin__order_all works here                       */
@@ -130,6 +134,9 @@ typedef struct kin__flow {
 
 /* The most bytes a message may have to lie in the ring itself. */
 static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)f->ring->units / 2 * KIN__UNIT - 64; }
+
+/* When the other fields are set. */
+void kin__flow_begin(kin__flow *f);
 
 /* Makes the memory at `ring` (zeroed, kin__ring_size(units) bytes, followed by its data) a ring. */
 void kin__ring_init(kin__ring *ring, uint32_t units, uint32_t max_items);

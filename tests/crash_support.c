@@ -218,6 +218,7 @@ static void pause_here(const char *name)
     kin__store32(pause_at.paused, 1);
     while (kin__load32(pause_at.resume) == 0)
         uv_sleep(1);
+    kin__at_crash_point = NULL;
 }
 
 void crash_pause_at(const char *point, uint32_t *paused, const uint32_t *resume)

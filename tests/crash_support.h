@@ -68,7 +68,8 @@ typedef struct crash_passed {
     uint32_t pad;
 } crash_passed;
 void crash_record(crash_passed passed[CRASH_PASSED]);
-/* This process stays at that point, "name" or "name:n", once: *paused becomes 1, and it goes on when *resume is not 0. */
+/* This process stays at that point, "name" or "name:n", once: *paused becomes 1, and it goes on when *resume is not 0. From then
+ * on crash_at counts. */
 void crash_pause_at(const char *point, uint32_t *paused, const uint32_t *resume);
 /* No more of either. */
 void crash_go_on(void);
