@@ -10,12 +10,12 @@
 void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most)
 {
     KIN_CRASH_POINT("ring.waking");
-    if (kin__wake_some(key, most) != 0)
-        return;
-    (void)kin__and32(waits, ~bit);
-    if (kin__anybody_sleeps(key)) { /* who came in between has set the bit before we cleared it */
-        (void)kin__or32(waits, bit);
-        (void)kin__wake_some(key, most);
+    for (uint32_t seen = kin__load32(waits); (seen & bit) != 0; seen = kin__load32(waits)) {
+        if ((most == KIN__WAITS_ALL ? kin__wake_all(key) : kin__wake_some(key, most)) != 0)
+            return;
+        KIN_CRASH_POINT("ring.unmarking");
+        if (kin__cas32(waits, &seen, seen & ~bit))
+            return;
     }
 }
 
@@ -25,20 +25,41 @@ void kin__latch_look(const kin__latch_of *l)
         kin__wake_by_bit(l->waits, l->bit, l->latch->id, 1);
 }
 
+static uint32_t *inside_of(uint64_t owner) { return &kin__my.session->threads[kin__owner_place(owner) % KIN__THREADS].inside; }
+
+/* Whether that thread is within, and lives. Its place is its own as long as it lives. */
+static bool is_within(const kin__latch *l, uint64_t owner)
+{
+    return owner != 0 && kin__load32(inside_of(owner)) == kin__latch_mark(l) && kin__owner_alive(owner);
+}
+
+bool kin__latch_in_use(const kin__latch *l)
+{
+    uint64_t word = kin__load64(&l->word), owner = word & ~KIN__OWN;
+    return word == owner ? owner != 0 && kin__owner_alive(owner) : is_within(l, owner);
+}
+
+void kin__latch_back_out(const kin__latch *l)
+{
+    kin__store32(kin__held.inside, 0);
+    KIN_CRASH_POINT("latch.backed.out");
+    (void)kin__wake_one(l->id);
+}
+
 typedef struct latch_wait {
     const kin__latch_of *l;
-    uint64_t *at, value; /* waits while the one is the other and that is alive */
+    uint64_t owner; /* whom it waits for */
+    bool within;    /* for it to leave what is its own; else for the word to change */
 } latch_wait;
 
 static bool still_there(void *object)
 {
     latch_wait *w = object;
-    (void)kin__or32(w->l->waits, w->l->bit);
+    kin__waits_arm(w->l->waits, w->l->bit);
     kin__order_all();
-    return kin__load64(w->at) == w->value && kin__owner_alive(w->value);
+    return w->within ? is_within(w->l->latch, w->owner) : kin__load64(&w->l->latch->word) == w->owner && kin__owner_alive(w->owner);
 }
 
-/* Until what `at` holds is not `value`, or whoever that names is dead. */
 typedef struct patience {
     uint64_t deadline, since;
     kin__spin spin;
@@ -47,7 +68,7 @@ typedef struct patience {
     const char *name;
 } patience;
 
-static void wait_a_little(const kin__latch_of *l, uint64_t *at, uint64_t value, patience *p)
+static void wait_a_little(latch_wait w, patience *p)
 {
     if (!p->spun) {
         p->spun = !kin__spin_more(&p->spin);
@@ -55,34 +76,42 @@ static void wait_a_little(const kin__latch_of *l, uint64_t *at, uint64_t value, 
     }
     if (p->since == 0)
         p->since = kin__now_ns();
-    latch_wait w = {l, at, value};
-    p->end = kin__park_on(&(kin__wait){.key = l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = p->since,
+    /* Who has the word is woken before those who wait for the word: a wake that one of them got would be of no use to it, and the last. */
+    uint64_t since = w.within ? 1 : p->since;
+    p->end = kin__park_on(&(kin__wait){.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = since,
                                        .kind = KIN_TYPE_QUEUE, .name = p->name});
 }
 
-/* The word is ours; whose own it was may still be within. */
-static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, patience *p, bool *inherited, uint64_t *who)
+/* The word is ours, and was `before`; whose own it was may still be within. */
+static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, uint64_t before, patience *p, bool *inherited, uint64_t *who)
 {
     kin__latch *latch = l->latch;
     kin__order_all();
     for (;;) {
-        uint64_t inside = kin__load64(&latch->inside);
-        if (inside == 0 || inside == me)
+        uint64_t own = kin__load64(&latch->own);
+        if (own == me || !is_within(latch, own)) {
+            *inherited = *inherited || (own != 0 && !kin__owner_alive(own));
             return KIN_OK;
-        if (!kin__owner_alive(inside)) {
-            *inherited = true;
-            if (kin__cas64(&latch->inside, &inside, 0))
-                return KIN_OK;
-            continue;
         }
-        if (p->end != KIN_OK) { /* it stays the other's own, as if nothing had been */
-            *who = inside;
-            kin__store64(&latch->word, inside | KIN__OWN);
+        if (p->end != KIN_OK) { /* as if nothing had been: it stays the other's own, or the dead one's, who may have been in the middle */
+            *who = own;
+            KIN_CRASH_POINT("latch.giving.up");
+            kin__store64(&latch->word, before);
             kin__latch_look(l);
             return p->end;
         }
-        wait_a_little(l, &latch->inside, inside, p);
+        wait_a_little((latch_wait){l, own, true}, p);
     }
+}
+
+bool kin__latch_claim(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited)
+{
+    uint64_t word = kin__load64(&l->latch->word), owner = word & ~KIN__OWN, who;
+    patience p = {.deadline = deadline, .spin = {.apart = KIN__APART}, .name = name};
+    *inherited = owner != 0;
+    if ((owner != 0 && kin__owner_alive(owner)) || !kin__cas64(&l->latch->word, &word, me))
+        return false;
+    return owner == 0 || wait_until_empty(l, me, word, &p, inherited, &who) == KIN_OK;
 }
 
 kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who)
@@ -90,7 +119,6 @@ kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline,
     kin__latch *latch = l->latch;
     patience p = {.deadline = deadline, .spin = {.apart = KIN__APART}, .name = name};
     *inherited = false;
-    kin__latch_look(l); /* we may just have made room for who takes it away from us */
     for (;;) {
         uint64_t word = kin__load64(&latch->word), owner = word & ~KIN__OWN;
         if (word == 0 || owner == me) {
@@ -103,18 +131,18 @@ kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline,
             if (!kin__cas64(&latch->word, &word, me))
                 continue;
             KIN_CRASH_POINT("latch.taken.away");
-            if (own) {
+            if (own && !dead) {
                 uint32_t needed = latch->needed != 0 ? latch->needed : KIN__LATCH_STREAK;
                 latch->needed = needed < NEEDED_MOST ? needed * 2 : needed;
-                latch->streak = 0;
             }
+            latch->streak = 0;
             *inherited = dead;
-            return wait_until_empty(l, me, &p, inherited, who);
+            return wait_until_empty(l, me, word, &p, inherited, who);
         }
         if (p.end != KIN_OK) {
             *who = owner;
             return p.end;
         }
-        wait_a_little(l, &latch->word, word, &p);
+        wait_a_little((latch_wait){l, word, false}, &p);
     }
 }

@@ -4,29 +4,30 @@
  *
  *     word    0                 free
  *             owner             held
- *             owner | OWN       the owner's own: it is within while `inside` names it
- *     inside  owner             is within (only of who has it as its own); 0
+ *             owner | OWN       the owner's own: it is within while `inside` of its place in the thread table says so
+ *     own     owner             whose own it was last
  *
- *   the owner, to enter       inside = me; word still me | OWN? then it is within, else inside = 0 and it takes it as others do
+ *   the owner, to enter       inside = this latch; word still me | OWN? then it is within, else inside = 0 and it takes it as others do
  *             to leave        inside = 0
- *   another, to take it away  CAS word: owner | OWN -> me; kin__order_all; wait until `inside` is not the living owner
+ *   another, to take it away  CAS word: owner | OWN -> me; kin__order_all; wait until `own` is not within, or dead
  *
- * The owner's store and look have no fence between them; kin__order_all is the fence, for both: so either the owner's look sees
+ * `inside` is the thread's: an owner that was stopped before it wrote it, and writes it when the latch has long become
+ * another's own, does not disturb that one. The owner's store and look have no fence between them; kin__order_all is the fence, for both: so either the owner's look sees
  * that the word is another's, or the other sees that the owner is within. Where there is no such order (park.h) the owner's store
  * is a fence itself, and a latch becomes somebody's own only when that was asked for.
  *
  * Every word that claims something names who claims it. word 0 means that nobody is within: who takes the latch away
- * gives it on only after its wait. If it dies before, the word names the dead, and who comes next waits in its place;
- * if `inside` names the dead, nobody is within. Taking it away costs some microseconds; so it becomes somebody's own only after
+ * gives it on only after its wait. If it dies before, the word names the dead, and who comes next waits in its place. Taking it away costs some microseconds; so it becomes somebody's own only after
  * `needed` uses in a row, twice as many each time that it was taken away. */
 #ifndef KIN_SRC_LATCH_H
 #define KIN_SRC_LATCH_H
 
 #include "atomic.h"
+#include "fault.h"
 #include "park.h"
 
 typedef struct kin__latch {
-    uint64_t word, inside;
+    uint64_t word, own;
     uint64_t last;   /* who used it last, and how often in a row: by who has it */
     uint32_t streak;
     uint32_t needed; /* 0: KIN__LATCH_STREAK */
@@ -48,20 +49,30 @@ typedef struct kin__latch_of {
     bool ordered;    /* kin__order_all works                                        */
 } kin__latch_of;
 
+/* What `inside` of who is within says. Two latches may have the same: that costs a wait for nothing. */
+static inline uint32_t kin__latch_mark(const kin__latch *l) { return (uint32_t)l->id | 1; }
+
+/* It was taken away from under the owner's feet: the owner was never within, but whoever took it may wait for just that. */
+void kin__latch_back_out(const kin__latch *l);
+
 /* Without waiting; KIN__NOT_IN if it is not to be had so. */
 static inline kin__entry kin__latch_try(kin__latch *l, bool ordered, uint64_t me)
 {
     uint64_t word = kin__load64_relaxed(&l->word);
     if (word == (me | KIN__OWN)) {
+        uint32_t *inside = kin__held.inside;
+        if (kin__load32_relaxed(inside) != 0) /* within another: one at a time */
+            return KIN__NOT_IN;
+        KIN_CRASH_POINT("latch.entering");
         if (ordered) {
-            kin__store64_release(&l->inside, me);
+            kin__store32_release(inside, kin__latch_mark(l));
             kin__compiler_fence();
         } else {
-            kin__store64(&l->inside, me);
+            kin__store32(inside, kin__latch_mark(l));
         }
         if (kin__load64(&l->word) == word)
             return KIN__WITHIN;
-        kin__store64(&l->inside, 0);
+        kin__latch_back_out(l);
         return KIN__NOT_IN;
     }
     return word == 0 && kin__cas64(&l->word, &word, me) ? KIN__HELD : KIN__NOT_IN;
@@ -71,33 +82,59 @@ static inline kin__entry kin__latch_try(kin__latch *l, bool ordered, uint64_t me
  * kind and name (40 bytes): of the object, for whoever looks at sleepers. */
 kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who);
 
+/* Whether a living thread is within. */
+bool kin__latch_in_use(const kin__latch *l);
+
+/* Takes it if it is nobody's or a dead one's, never from the living; waits only for who had it as its own before that one. */
+bool kin__latch_claim(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited);
+
 /* Lets go. `keep`: it stays this thread's own. What the owner wrote before is seen by who comes in next; whether somebody sleeps is
  * looked at after this (kin__latch_look, or with other things that are looked at then). */
 static inline void kin__latch_leave(kin__latch *l, bool ordered, uint64_t me, kin__entry entry, bool keep)
 {
-    uint64_t *at = &l->inside, value = 0;
+    uint64_t value = 0;
     if (entry == KIN__HELD) {
-        at = &l->word;
         if (l->last != me) {
             l->last = me;
             l->streak = 0;
         } else if (ordered && ++l->streak > (l->needed != 0 ? l->needed : KIN__LATCH_STREAK)) {
             keep = true;
         }
-        value = keep ? me | KIN__OWN : 0;
+        if (keep) {
+            l->own = me;
+            value = me | KIN__OWN;
+        }
     }
-    if (ordered) {
-        kin__store64_release(at, value);
-        kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
-    } else {
-        kin__store64(at, value);
-    }
+    if (entry == KIN__WITHIN && ordered)
+        kin__store32_release(kin__held.inside, 0);
+    else if (entry == KIN__WITHIN)
+        kin__store32(kin__held.inside, 0);
+    else if (ordered)
+        kin__store64_release(&l->word, value);
+    else
+        kin__store64(&l->word, value);
+    kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
+    KIN_CRASH_POINT("latch.left");
 }
 
 /* Wakes one who sleeps on it, if somebody does. */
 void kin__latch_look(const kin__latch_of *l);
 
-/* Wakes up to `most` of those who sleep on `key`, whose bit was seen in *waits; clears the bit when nobody does. */
+/* ---- words of bits that say that somebody sleeps: [how often one was set:24][bits:8] ---- */
+
+#define KIN__WAITS_BITS 0xffu
+#define KIN__WAITS_ALL UINT32_MAX
+
+/* Says so: by who is about to sleep, after its key is visible and before it calls kin__order_all and looks. */
+static inline void kin__waits_arm(uint32_t *waits, uint32_t bit)
+{
+    uint32_t seen = kin__load32(waits);
+    while (!kin__cas32(waits, &seen, (seen + KIN__WAITS_BITS + 1) | bit)) {
+    }
+}
+
+/* Wakes up to `most` of those who sleep on `key`, whose bit was seen in *waits, or all. Clears the bit when nobody does and nobody
+ * has set it since that was looked for: so there is no moment when somebody sleeps whose bit is not set. */
 void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most);
 
 #endif

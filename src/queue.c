@@ -7,14 +7,14 @@
 #include "fault.h"
 #include "handle.h"
 #include "message.h"
-#include "ring_inside.h"
+#include "ring_quick.h"
 #include "segment.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 16u
-#define TURN 32u /* messages from one lane while others wait */
+#define LANES 16u /* kin__bag_tag has four bits for them */
+#define TURN 32u  /* messages from one lane while others wait */
 #define MIN_CAPACITY ((size_t)4096)
 #define MAX_CAPACITY ((uint64_t)1 << 32)
 #define NAME_SIZE 40
@@ -26,7 +26,7 @@ enum { JOINABLE = 1, RELAXED = 2 };
 typedef struct shared {
     uint32_t lanes, flags;
     uint32_t units; /* of each lane */
-    uint32_t pad;
+    uint32_t carried; /* a message with handles was put: there may be ends of pipes among them */
     uint64_t max_message;
     uint64_t abandoned;
     char name[NAME_SIZE];
@@ -113,7 +113,9 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
         q->flows[i] = (kin__flow){.ring = ring, .data = at + sizeof *ring, .gate = &s->gate, .mask = s->units - 1,
                                   .ordered = kin__my.session->ordered != 0, .pair = OS_NO_HANDLE, .in = q->bag[0], .out = q->bag[1],
                                   .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
+                                  .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
+        kin__flow_begin(&q->flows[i]);
     }
     *queue = q;
     return KIN_OK;
@@ -235,6 +237,8 @@ void kin_queue_close(kin_queue *q)
         return;
     os_handle_close(q->bag[0]);
     os_handle_close(q->bag[1]);
+    if (kin__my.session != NULL && kin__load32(&q->shared->carried) != 0)
+        kin__ends_dropped();
     kin__segment_release(q->header);
     kin__handle_free(q);
 }
@@ -274,8 +278,11 @@ static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed
  * another lane, could come before what it has put here. */
 static bool claim_lane(kin__flow *f, uint64_t me)
 {
-    uint64_t word = kin__load64(&f->ring->putter.word), owner = word & ~KIN__OWN;
-    return (owner == 0 || !kin__owner_alive(owner)) && kin__cas64(&f->ring->putter.word, &word, me | KIN__OWN);
+    if (!kin__ring_claim(f, true, me))
+        return false;
+    KIN_CRASH_POINT("queue.claimed");
+    kin__latch_leave(&f->ring->putter, f->ordered, me, KIN__HELD, true);
+    return true;
 }
 
 static KIN__NOINLINE uint32_t find_lane(kin_queue *q)
@@ -304,44 +311,6 @@ static kin__flow *own_flow(kin_queue *q)
             return &q->flows[lane];
     }
     return &q->flows[find_lane(q)];
-}
-
-static kin_err when_empty(kin__flow *f, void *arg)
-{
-    (void)arg;
-    return kin__flow_items(f) == 0 ? KIN_OK : KIN_EFULL;
-}
-
-/* The ring for a message that has handles, as a large one has. These lie in a bag, which all lanes have in common and which must be
- * emptied in the order in which it was filled: so such messages go through the common lane. For the thread's messages to stay in order
- * it moves there for good, when its own lane is empty; it waits for that as for room. */
-static kin_err common_flow(kin_queue *q, int64_t *timeout_ms, kin__flow **flow)
-{
-    kin__flow *own = own_flow(q);
-    *flow = &q->flows[0];
-    if (own == *flow)
-        return KIN_OK;
-    uint64_t deadline = kin__deadline(*timeout_ms);
-    kin_err err = kin__ring_put_waiting(own, when_empty, NULL, 1, *timeout_ms);
-    if (err != KIN_OK)
-        return err;
-    *timeout_ms = kin__time_left(deadline, *timeout_ms);
-    for (uint32_t i = 0; i < REMEMBERED; i++) {
-        if (memory.gates[i] == q->shared->gate.id)
-            memory.gates[i] = 0;
-    }
-    remember(q, 0);
-    KIN_CRASH_POINT("queue.lane.left");
-    kin__store64(&own->ring->putter.word, 0);
-    return KIN_OK;
-}
-
-/* The ring that this thread puts a message of bytes into. */
-static kin_err flow_for(kin_queue *q, size_t size, int64_t *timeout_ms, kin__flow **flow)
-{
-    *flow = own_flow(q);
-    bool refused = (*flow)->max_message != 0 && size > (*flow)->max_message;
-    return q->lanes == 1 || size <= kin__flow_most(*flow) || refused ? KIN_OK : common_flow(q, timeout_ms, flow);
 }
 
 /* Calls `get` for the lanes that have something, until one gives what is wanted. */
@@ -388,10 +357,11 @@ kin_err kin_queue_put(kin_queue *q, const void *data, size_t size, int64_t timeo
         return err;
     if (data == NULL && size != 0)
         return nothing_at(q, size);
+    kin__flow *f = own_flow(q);
+    if (kin__put_quickly(f, data, size, KIN__BYTES))
+        return KIN_OK;
     kin__letter letter = {.bytes = data, .size = size, .what = KIN__BYTES};
-    kin__flow *f;
-    err = flow_for(q, size, &timeout_ms, &f);
-    return err == KIN_OK ? kin__flow_put(f, &letter, timeout_ms) : err;
+    return kin__flow_put(f, &letter, timeout_ms);
 }
 
 static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms)
@@ -406,8 +376,14 @@ kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, in
         return err;
     if (buffer == NULL && space != 0)
         return nothing_at(q, space);
+    size_t bytes;
+    if (q->lanes == 1 && kin__get_quickly(&q->flows[0], buffer, space, &bytes, KIN__BYTES)) {
+        if (size != NULL)
+            *size = bytes;
+        return KIN_OK;
+    }
     kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-    err = q->lanes == 1 ? kin__flow_get(&q->flows[0], &sink, timeout_ms) : get_any(q, get_sink, &sink, timeout_ms);
+    err = get_any(q, get_sink, &sink, timeout_ms);
     if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
         *size = sink.size;
     return err;
@@ -460,14 +436,8 @@ kin_err kin_queue_put_many(kin_queue *q, const kin_view *messages, size_t count,
     kin_err err = check_queue(q, timeout_ms);
     if (err == KIN_OK && messages == NULL && count != 0)
         err = kin__fail(KIN_EINVAL, "queue '%s': %zu messages at NULL", q->shown, count);
-    size_t largest = 0;
-    for (size_t i = 0; err == KIN_OK && i < count; i++)
-        largest = messages[i].size > largest ? messages[i].size : largest;
-    kin__flow *f;
     if (err == KIN_OK)
-        err = flow_for(q, largest, &timeout_ms, &f);
-    if (err == KIN_OK)
-        err = kin__flow_put_many(f, messages, count, &put, timeout_ms);
+        err = kin__flow_put_many(own_flow(q), messages, count, &put, timeout_ms);
     if (done != NULL)
         *done = put;
     return err;
@@ -510,11 +480,9 @@ kin_err kin_queue_put_args(kin_queue *q, kin_pack args, int64_t timeout_ms)
     if (err == KIN_OK) {
         kin__letter letter = {.bytes = parcel.bytes, .size = parcel.size, .handles = parcel.handles, .what = KIN__ARGS,
                               .handle_count = (uint32_t)(parcel.handle_count < UINT32_MAX ? parcel.handle_count : UINT32_MAX)};
-        kin__flow *f = own_flow(q);
-        if (q->lanes != 1 && (letter.handle_count != 0 || letter.size > kin__flow_most(f)))
-            err = common_flow(q, &timeout_ms, &f);
-        if (err == KIN_OK)
-            err = kin__flow_put(f, &letter, timeout_ms);
+        if (letter.handle_count != 0 && kin__load32(&q->shared->carried) == 0)
+            kin__store32(&q->shared->carried, 1);
+        err = kin__flow_put(own_flow(q), &letter, timeout_ms);
     } else {
         kin__fail_in(err, "queue '%s'", q->shown);
     }
@@ -558,10 +526,8 @@ kin_err kin_queue_reserve(kin_queue *q, kin_message *message, size_t size, int64
         return err;
     if (message == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': the message is NULL", q->shown);
-    kin__flow *f;
-    err = flow_for(q, size, &timeout_ms, &f);
-    if (err == KIN_OK)
-        err = kin__flow_reserve(f, message, size, timeout_ms);
+    kin__flow *f = own_flow(q);
+    err = kin__flow_reserve(f, message, size, timeout_ms);
     if (err == KIN_OK)
         message->kin__m.lane = (uint32_t)(f - q->flows);
     return err;
@@ -626,21 +592,36 @@ kin_err kin_queue_task_done(kin_queue *q)
             return kin__fail(KIN_EPERM, "queue '%s': task_done, but this process has dealt with all that it got", q->shown);
     } while (!kin__cas64(at, &word, word - 1));
     KIN_CRASH_POINT("queue.task.done");
-    if ((word & 0xffffffffffu) == 1 && (kin__load32(&q->flows[0].ring->waits) & KIN__WAITS_JOIN) != 0)
-        (void)kin__wake_all(q->shared->gate.id_join);
+    if ((word & 0xffffffffffu) == 1)
+        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__WAITS_ALL);
     return KIN_OK;
 }
 
-static bool all_dealt_with(const kin_queue *q)
+static bool got_and_not_done(const kin_queue *q)
 {
-    for (uint32_t i = 0; i < q->lanes; i++) {
-        if (kin__flow_items(&q->flows[i]) != 0)
-            return false;
-    }
     uint32_t used = kin__load32(&kin__my.session->processes_used);
     for (uint32_t i = 0; i < used && i < KIN__PROCESSES; i++) {
         uint64_t word = kin__load64(&q->got[i]);
         if ((word & 0xffffffffffu) != 0 && kin__process_alive(kin__pid_of(i, (uint32_t)(word >> 40))))
+            return true;
+    }
+    return false;
+}
+
+/* At one moment. Who got a message may put others before it says that it is done: so when nobody has any that it got, nothing may
+ * have been put since the lanes were seen empty. */
+static bool all_dealt_with(const kin_queue *q)
+{
+    uint64_t tails[LANES];
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        tails[i] = kin__load64(&q->flows[i].ring->tail);
+        if (kin__load64(&q->flows[i].ring->head) != tails[i])
+            return false;
+    }
+    if (got_and_not_done(q))
+        return false;
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__load64(&q->flows[i].ring->tail) != tails[i])
             return false;
     }
     return true;
@@ -650,18 +631,13 @@ static bool not_dealt_with(void *object)
 {
     kin_queue *q = object;
     for (uint32_t i = 0; i < q->lanes; i++)
-        (void)kin__or32(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
+        kin__waits_arm(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
     kin__order_all();
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__flow_unswept(&q->flows[i]))
+            return false;
+    }
     return !all_dealt_with(q);
-}
-
-/* Who got a message need not look for us any more. Others who join may have looked just before the bit was gone: they look again. */
-static void disarm_join(kin_queue *q, uint64_t id)
-{
-    for (uint32_t i = 0; i < q->lanes; i++)
-        (void)kin__and32(&q->flows[i].ring->waits, ~(uint32_t)KIN__WAITS_JOIN);
-    if (kin__anybody_sleeps(id))
-        (void)kin__wake_all(id);
 }
 
 kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
@@ -672,12 +648,14 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
     if (kin__thread_me() == 0)
         return kin_last_code();
     uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
-    bool slept = false;
-    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; err == KIN_OK && !all_dealt_with(q); slept = true)
+    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;;) {
+        for (uint32_t i = 0; i < q->lanes && !all_dealt_with(q); i++) /* nobody else may come by */
+            kin__flow_sweep(&q->flows[i]);
+        if (err != KIN_OK || all_dealt_with(q))
+            break;
         err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
-                                        .name = q->shown});
-    if (slept)
-        disarm_join(q, id);
+                                        .name = q->shown, .interruptible = true});
+    }
     if (err != KIN_OK && all_dealt_with(q))
         return KIN_OK;
     return err != KIN_ETIMEDOUT ? err
@@ -728,7 +706,7 @@ bool kin_queue_full(kin_queue *q, size_t size)
     kin__flow *f = own_flow(q);
     if (kin__flow_writable(f, size))
         return false;
-    kin__flow_settle(f);
+    kin__flow_sweep(f);
     return !kin__flow_writable(f, size);
 }
 
@@ -739,6 +717,10 @@ const char *kin_queue_name(const kin_queue *q)
     (void)not_a_queue(q);
     return "";
 }
+
+#if defined(KIN_TEST_HOOKS)
+kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]; }
+#endif
 
 /* ---- for kin_wait ---- */
 

@@ -21,24 +21,10 @@ static uint32_t settle(kin__record *record, uint64_t *state)
             return what;
         }
         uint64_t right = kin__state_as(seen, what == KIN__WRITING ? KIN__FINISHED : KIN__READY);
-        if (kin__cas64(&record->state, &seen, right))
+        if (kin__cas64(&record->state, &seen, right)) {
             seen = right;
-    }
-}
-
-/* Drops what a record that leaves the ring has in the bag. */
-static void leave(kin__flow *f, uint64_t after, kin__record *record)
-{
-    uint32_t handles = record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0 && handles <= OS_BAG_MOST) {
-        tag = kin__record_bagged(record)->tag;
-        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, after); /* from here on the record is a producer's */
-    if (handles != 0) {
-        KIN_CRASH_POINT("region.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
+            KIN_CRASH_POINT("region.settled");
+        }
     }
 }
 
@@ -50,7 +36,7 @@ static void advance(kin__flow *f)
     uint64_t head = kin__load64_relaxed(&r->head), next = kin__ring_next(r, head), after;
     while (kin__behind(next, head) && kin__ring_step(f, head, next, &record, &after) &&
            kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
-        leave(f, after, record);
+        kin__ring_leave(f, after, record);
         head = after;
         KIN_CRASH_POINT("region.advanced");
     }
@@ -92,8 +78,10 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64_relaxed(&r->head);
-    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found))
+    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found)) {
+        advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
+    }
     advance(f);
     for (;;) {
         head = kin__load64_relaxed(&r->head);
@@ -120,10 +108,11 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
 
 void kin__region_remove(kin__flow *f, const kin__found *found)
 {
-    kin__store64(&found->record->state, kin__state_as(found->state, KIN__FINISHED));
+    kin__store64_release(&found->record->state, kin__state_as(found->state, KIN__FINISHED));
     KIN_CRASH_POINT("region.finished");
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
+    KIN_CRASH_POINT("region.removed");
     advance(f);
 }
 
@@ -172,7 +161,7 @@ static kin_err try_reserve(kin__flow *f, void *arg)
     uint64_t tail = kin__load64_relaxed(&f->ring->tail);
     kin_err err = kin__ring_place(f, &v->letter, v->real, KIN__WRITING, &tail, &v->record);
     if (err == KIN_OK)
-        kin__store64(&f->ring->tail, tail);
+        kin__store64_release(&f->ring->tail, tail);
     KIN_CRASH_POINT("region.reserved");
     return err;
 }
@@ -245,21 +234,24 @@ static kin_err change(kin__flow *f, kin__record *record, const kin_message *m, u
 /* Something that lies before `next` may be for a consumer now. */
 static void tell_consumers(kin__flow *f)
 {
-    kin__store32(&f->ring->returned, 1);
+    /* Mostly it is set: then the line stays where it is. Whoever clears it looks at the states after that, and sees this one. */
+    if (kin__load32(&f->ring->returned) == 0)
+        kin__store32(&f->ring->returned, 1);
     KIN_CRASH_POINT("region.told");
     kin__ring_look_after_put(f, 1);
 }
 
-/* What was done may have been what the head stood at. */
+/* What was done may have been what the head stood at; what was cancelled may lie where no consumer has looked yet. */
 static void make_room(kin__flow *f, bool cancelled)
 {
+    kin__found found;
     kin__entry entry;
     if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
-    advance(f);
-    kin__found found;
-    if (cancelled) /* nobody may have looked at it yet */
-        (void)kin__ring_find(f, &found);
+    if (cancelled)
+        (void)kin__region_find(f, &found);
+    else
+        advance(f);
     kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
@@ -300,7 +292,7 @@ static kin_err try_take(kin__flow *f, void *arg)
         return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind, f->name);
     if (kin__record_large(record)) {
         kin__bagged *bagged = kin__record_bagged(record);
-        err = os_bag_look(f->out, bagged->tag, bagged->words, 1, &t->segment);
+        err = kin__bag_look(f, bagged, 1, &t->segment);
         if (err == KIN_ELOST) {
             kin__ring_remove(f, &found);
             return try_take(f, arg);
@@ -315,7 +307,7 @@ static kin_err try_take(kin__flow *f, void *arg)
     m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
     m->kin__m.mapping = 0;
     m->kin__m.what = stamp(f, KIN__TAKEN);
-    kin__store64(&record->state, m->kin__m.tag);
+    kin__store64_release(&record->state, m->kin__m.tag);
     KIN_CRASH_POINT("region.taking");
     if (found.past)
         kin__store64_release(&f->ring->next, found.after);

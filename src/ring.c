@@ -1,6 +1,6 @@
 /* Putting into a ring, getting from it, and sleeping until that is possible: ring.h says how. What is worked on where it lies is
  * in region.c. Nothing here waits while it holds a lock, and a message is copied before the store that makes it one. */
-#include "ring_inside.h"
+#include "ring_quick.h"
 
 #include "error.h"
 #include "fault.h"
@@ -11,6 +11,13 @@
 #define NOWAIT_MS 20 /* how long even KIN_NOWAIT waits for who is in the middle of a put or a get */
 
 /* ---- the ring itself ---- */
+
+void kin__flow_begin(kin__flow *f)
+{
+    size_t most = kin__flow_most(f);
+    if (f->ring->max_items == 0)
+        f->quick = 1 + (f->max_message != 0 && f->max_message < most ? f->max_message : most);
+}
 
 void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 {
@@ -55,35 +62,26 @@ static kin_err damaged(const kin__flow *f)
 
 /* ---- waking ---- */
 
-static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
+void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 {
     if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
     if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
+    if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
-void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
-{
-    if ((kin__load32(&f->gate->waits) | (kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER)) != 0)
-        wake_after_put(f, messages);
-}
-
-static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
+void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
 {
     if ((waits & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
     if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
-        (void)kin__wake_all(f->gate->id_join); /* who joins clears the bit */
-}
-
-void kin__ring_look_after_get(kin__flow *f)
-{
-    uint32_t waits = kin__load32(&f->ring->waits);
-    if (waits != 0)
-        wake_after_get(f, waits);
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__WAITS_ALL);
+    if ((waits & KIN__UNTIDY) != 0)
+        kin__bag_tidy(f);
 }
 
 void kin__flow_wake_all(kin__flow *f)
@@ -102,10 +100,37 @@ void kin__flow_shut(kin__flow *f)
 
 /* ---- the locks ---- */
 
-static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 {
     kin__ring *r = f->ring;
-    kin__latch_of latch = {putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+}
+
+/* Whoever had it may have been in the middle. */
+static void inherit(kin__flow *f, bool putter)
+{
+    KIN_CRASH_POINT("ring.taken.over");
+    if (!putter)
+        kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
+    if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
+        (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
+    KIN_CRASH_POINT("ring.inherited");
+}
+
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
+    bool inherited;
+    if (!kin__latch_claim(&latch, me, kin__deadline(NOWAIT_MS), f->name, &inherited))
+        return false;
+    if (inherited)
+        inherit(f, putter);
+    return true;
+}
+
+static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
     bool inherited;
     uint64_t who = 0;
     kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
@@ -114,9 +139,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text, putter ? "put" : "get");
     }
-    if (inherited && !putter)
-        kin__store32(&r->returned, 1); /* the dead may have been looking */
-    KIN_CRASH_POINT("ring.inherited");
+    if (inherited)
+        inherit(f, putter);
     return KIN_OK;
 }
 
@@ -184,37 +208,16 @@ static bool large_in_flight(const kin__ring *r, uint64_t tail, uint64_t head)
     return large != 0 && kin__behind(large, head) && !kin__behind(large, tail);
 }
 
-/* Entries of the bag that no message is about, left by producers that died before their commit: they would fill it. The caller has
- * `putter`. */
-static bool purge_bag(kin__flow *f, uint64_t me, uint64_t tail)
-{
-    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        return false;
-    uint64_t oldest, wanted = 0, at, after;
-    kin__entry entry;
-    kin__record *record;
-    if (kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
-        return false;
-    at = kin__load64(&f->ring->head);
-    for (; wanted == 0 && kin__ring_step(f, at, tail, &record, &after); at = after)
-        wanted = record->handles != 0 ? kin__record_bagged(record)->tag : 0;
-    bool any = false;
-    while ((oldest = os_bag_oldest(f->out)) != 0 && oldest != wanted) {
-        os_bag_drop(f->out, oldest, NULL, 0);
-        any = true;
-    }
-    kin__ring_unlock(f, false, me, entry);
-    kin__ring_look_after_get(f);
-    return any;
-}
-
-static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, uint64_t tail, kin__record *record)
+/* The caller has `putter`. The number is counted first: one that dies leaves a gap, never two entries with one number. */
+static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, kin__record *record)
 {
     kin__bagged *bagged = kin__record_bagged(record);
-    bagged->tag = kin__unique();
+    kin__store64_release(&f->ring->bagged, f->ring->bagged + 1);
+    bagged->tag = kin__bag_tag(f, f->ring->bagged);
     bagged->real = real;
+    KIN_CRASH_POINT("ring.bagging");
     kin_err err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
-    if (err == KIN_EAGAIN && purge_bag(f, kin__me, tail))
+    if (err == KIN_EAGAIN && kin__bag_purge(f))
         err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
     return err == KIN_EAGAIN ? KIN_EFULL : err;
 }
@@ -239,7 +242,7 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     record->handles = (uint16_t)letter->handle_count;
     kin__store64_release(&record->state, kin__state(state, kin__items(t), state == KIN__READY ? 0 : kin__my.id));
     if (letter->handle_count != 0) {
-        kin_err err = bag_up(f, letter, real, t, record);
+        kin_err err = bag_up(f, letter, real, record);
         if (err != KIN_OK)
             return err;
         KIN_CRASH_POINT("ring.bagged");
@@ -279,12 +282,19 @@ static bool no_room(void *object)
     room_wait *w = object;
     kin__ring *r = w->f->ring;
     uint32_t need;
-    (void)kin__or32(&r->waits, KIN__WAITS_ROOM);
+    kin__waits_arm(&r->waits, KIN__WAITS_ROOM);
     kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
-    if (look_over(w->f, true))
+    if (look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
     return w->other ? head == w->head : !has_room(r, tail, head, w->units, &need);
+}
+
+bool kin__flow_unswept(const kin__flow *f)
+{
+    /* A living one that is in the middle of a get looks itself, and for us when it lets go. */
+    return kin__load32(&f->ring->in_place) != 0 && kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) &&
+           kin__flow_items(f) != 0 && !kin__latch_in_use(&f->ring->getter);
 }
 
 /* Whether a consumer would find something, looked at as a consumer does: what nobody will finish is put right. KIN_ETIMEDOUT: somebody is
@@ -297,17 +307,21 @@ static kin_err look_now(kin__flow *f)
     kin_err err = me == 0 ? KIN_EAGAIN : kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry);
     if (err != KIN_OK)
         return err;
-    err = kin__ring_find(f, &found);
+    err = kin__region_find(f, &found);
     kin__ring_unlock(f, false, me, entry);
     kin__ring_look_after_get(f);
     return err;
 }
 
 /* Only records that nobody will finish may be in the way. As long as nothing was reserved or taken there are none. */
-void kin__flow_settle(kin__flow *f)
+void kin__flow_sweep(kin__flow *f)
 {
-    if (kin__load32(&f->ring->in_place) != 0 && kin__flow_items(f) != 0)
-        (void)look_now(f);
+    if (kin__load32(&f->ring->in_place) == 0 || kin__flow_items(f) == 0)
+        return;
+    kin__error_kept kept; /* this happens within calls that succeed */
+    kin__error_keep(&kept);
+    (void)look_now(f);
+    kin__error_back(&kept);
 }
 
 bool kin__flow_has(kin__flow *f)
@@ -325,8 +339,11 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return over(f);
         kin__entry entry;
         kin_err err = kin__ring_lock(f, true, me, timeout_ms, deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            if (since != 0)
+                (void)kin__wake_one(f->ring->id_room); /* as below */
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EFULL, "no put now") : err;
+        }
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
         err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : over(f);
@@ -339,7 +356,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             return err;
         if (!swept) { /* once for each look: deaths wake all */
             swept = true;
-            kin__flow_settle(f);
+            kin__flow_sweep(f);
             continue;
         }
         if (end == KIN_EFULL)
@@ -355,7 +372,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
         if (since == 0)
             since = kin__now_ns();
         end = sleep_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
-                                    .kind = KIN_TYPE_QUEUE, .name = f->name});
+                                    .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
         swept = false;
     }
 }
@@ -421,41 +438,11 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     return kin__ring_put_waiting(f, try_put, &a, kin__record_units(letter->handle_count, letter->size), timeout_ms);
 }
 
-/* A short message, and room for it as far as was last seen: what nearly all puts are. The caller has `putter`. */
-static inline bool place_quickly(kin__flow *f, const void *bytes, size_t size, uint32_t what)
-{
-    kin__ring *r = f->ring;
-    uint64_t tail = kin__load64_relaxed(&r->tail);
-    uint32_t at = kin__position(tail) & f->mask, units = kin__record_units(0, size);
-    if (units > f->mask + 1 - at || f->mask + 1 - (kin__position(tail) - kin__position(kin__load64_relaxed(&r->head_seen))) < units ||
-        r->max_items != 0)
-        return false;
-    kin__record *record = kin__record_at(f, at);
-    record->size = (uint32_t)size;
-    record->what = (uint16_t)what;
-    record->handles = 0;
-    kin__store64_release(&record->state, kin__state(KIN__READY, kin__items(tail), 0));
-    if (size != 0)
-        memcpy(record + 1, bytes, size);
-    KIN_CRASH_POINT("ring.written.quickly");
-    kin__store64_release(&r->tail, kin__further(tail, 1, units));
-    return true;
-}
-
 kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    if (me == 0 || letter->handle_count != 0 || letter->size > kin__flow_most(f) || f->max_message != 0 || kin__flow_over(f) ||
-        (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
-        return put_slow(f, letter, timeout_ms);
-    KIN_CRASH_POINT("ring.locked");
-    bool done = kin__load32(&f->gate->closed) == 0 && place_quickly(f, letter->bytes, letter->size, letter->what);
-    KIN_CRASH_POINT("ring.committed");
-    kin__ring_unlock(f, true, me, entry);
-    kin__ring_look_after_put(f, done);
-    return done ? KIN_OK : put_slow(f, letter, timeout_ms);
+    if (letter->handle_count == 0 && kin__put_quickly(f, letter->bytes, letter->size, letter->what))
+        return KIN_OK;
+    return put_slow(f, letter, timeout_ms);
 }
 
 typedef struct put_many {
@@ -516,14 +503,6 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 
 /* ---- getting ---- */
 
-/* Positions wrap around: `next`, which lies still while there is no region, would look as if it were beyond the head one day. Called
- * whenever a consumer looks at the tail anew, so at least once for each time round the ring. */
-static inline void keep_next_near(kin__ring *r, uint64_t head)
-{
-    if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > (uint32_t)1 << 30)
-        kin__store64_release(&r->next, head);
-}
-
 kin_err kin__ring_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -531,9 +510,7 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__ring_in_step(r, head))
         return kin__region_find(f, found);
     if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        kin__store64_release(&r->tail_seen, tail);
-        keep_next_near(r, head);
+        tail = kin__ring_see_tail(r, head);
         if (!kin__behind(tail, head))
             return KIN_EEMPTY;
     }
@@ -546,30 +523,33 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     return kin__state_what(found->state) == KIN__READY ? KIN_OK : kin__region_find(f, found);
 }
 
+void kin__ring_leave(kin__flow *f, uint64_t after, kin__record *record)
+{
+    uint32_t handles = record->handles <= OS_BAG_MOST ? record->handles : 0;
+    uint64_t tag = 0, words[OS_BAG_MOST];
+    if (handles != 0) { /* once the head has moved, the record is a producer's */
+        tag = kin__record_bagged(record)->tag;
+        memcpy(words, kin__record_bagged(record)->words, handles * sizeof words[0]);
+    }
+    kin__store64_release(&f->ring->head, after);
+    if (handles != 0)
+        kin__bag_drop(f, tag, words, handles);
+}
+
 void kin__ring_remove(kin__flow *f, const kin__found *found)
 {
     if (found->region) {
         kin__region_remove(f, found);
         return;
     }
-    uint32_t handles = found->record->handles;
-    uint64_t tag = 0, words[OS_BAG_MOST];
-    if (handles != 0) { /* once the head has moved, the record is a producer's */
-        tag = kin__record_bagged(found->record)->tag;
-        memcpy(words, kin__record_bagged(found->record)->words, handles * sizeof words[0]);
-    }
-    kin__store64_release(&f->ring->head, found->after);
-    if (handles != 0) {
-        KIN_CRASH_POINT("ring.unbagging");
-        os_bag_drop(f->out, tag, words, handles);
-    }
+    kin__ring_leave(f, found->after, found->record);
 }
 
 bool kin__flow_readable(kin__flow *f)
 {
     kin__ring *r = f->ring;
-    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head), tail = kin__load64(&r->tail);
-    if (kin__behind(tail, next))
+    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head);
+    if (kin__behind(kin__load64_relaxed(&r->tail_seen), next) || kin__behind(kin__load64(&r->tail), next))
         return true;
     /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
     return kin__behind(next, head) &&
@@ -625,9 +605,10 @@ static kin_err let_them_finish(kin__get_wait *w)
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
-    if (w->last_look)
+    bool any = w->last_look && kin__flows_readable(f, w->count); /* a consumer that is stopped may be in the way: then it is not over yet */
+    if (w->last_look && !any)
         return over(f);
-    if (kin__flow_over(f)) { /* what came before the end is seen in one more look */
+    if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
         w->last_look = true;
         return let_them_finish(w);
     }
@@ -643,7 +624,7 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     if (w->since == 0)
         w->since = kin__now_ns();
     w->end = sleep_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
-                                   .kind = KIN_TYPE_QUEUE, .name = f->name});
+                                   .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
     return KIN_OK;
 }
 
@@ -671,8 +652,10 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
     for (;;) {
         kin__entry entry;
         kin_err err = kin__ring_lock(f, false, kin__me, timeout_ms, w.deadline, &entry);
-        if (err != KIN_OK)
+        if (err != KIN_OK) {
+            kin__get_wait_end(&w, err);
             return err == KIN_ETIMEDOUT && timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        }
         err = attempt(f, arg);
         kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
@@ -707,6 +690,7 @@ static void count_got(kin__flow *f)
     do {
         left = word >> 40 == generation ? 0 : word & 0xffffffffffu; /* of one that had this place before */
     } while (!kin__cas64(at, &word, left != 0 || word >> 40 != generation ? generation << 40 | 1 : word + 1));
+    KIN_CRASH_POINT("ring.counted");
     if (left != 0)
         (void)kin__add64(f->abandoned, left);
 }
@@ -745,7 +729,7 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     size_t count = record->handles, first = large ? 1 : 0;
     if (count > first && g->sink->handles == NULL)
         return damaged(f);
-    kin_err err = os_bag_look(f->out, bagged->tag, bagged->words, count, handles);
+    kin_err err = kin__bag_look(f, bagged, count, handles);
     if (err != KIN_OK)
         return err;
     if (large && (err = open_large(f, handles[0], g)) != KIN_OK) {
@@ -806,51 +790,28 @@ static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t tim
     return err;
 }
 
-/* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
-static inline bool get_quickly(kin__flow *f, kin__sink *sink)
+#define LOOKS 64 /* for the next message, before anything that costs more: who sends one now and then does not come to this */
+
+static bool more_comes(const kin__ring *r, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64_relaxed(&r->tail_seen);
-    if (!kin__ring_in_step(r, head))
+    if (timeout_ms == KIN_NOWAIT || kin__my.session == NULL || kin__my.session->cpus == 1 || kin__load32_relaxed(&kin__my.session->spin_ns) == 0)
         return false;
-    if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        if (!kin__behind(tail, head))
-            return false;
-        kin__store64_release(&r->tail_seen, tail);
-        keep_next_near(r, head);
+    for (int i = 0; i < LOOKS; i++) {
+        kin__relax();
+        if (kin__ring_has_more(r))
+            return true;
     }
-    uint32_t at = kin__position(head) & f->mask;
-    kin__record *record = kin__record_at(f, at);
-    size_t size = record->size;
-    uint32_t units = kin__record_units(0, size);
-    if (record->what != sink->what || record->handles != 0 || size > sink->space || f->got != NULL ||
-        kin__state_what(kin__load64(&record->state)) != KIN__READY || units > kin__position(tail) - kin__position(head) ||
-        units > f->mask + 1 - at)
-        return false;
-    sink->size = size;
-    sink->handle_count = 0;
-    if (size != 0)
-        memcpy(sink->buffer, record + 1, size);
-    KIN_CRASH_POINT("ring.got");
-    kin__store64_release(&r->head, kin__further(head, 1, units));
-    return true;
+    return false;
 }
 
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    /* Nothing is locked only to find that there is nothing: others would wait for that. */
-    if (me == 0 || !kin__behind(kin__load64(&r->tail), kin__load64_relaxed(&r->head)) ||
-        (entry = kin__latch_try(&r->getter, f->ordered, me)) == KIN__NOT_IN)
-        return get_slow(f, sink, timeout_ms);
-    KIN_CRASH_POINT("ring.getting");
-    bool done = get_quickly(f, sink);
-    kin__ring_unlock(f, false, me, entry);
-    kin__ring_look_after_get(f);
-    return done ? KIN_OK : get_slow(f, sink, timeout_ms);
+    sink->handle_count = 0;
+    if (kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what) ||
+        (!kin__ring_has_more(f->ring) && more_comes(f->ring, timeout_ms) &&
+         kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what)))
+        return KIN_OK;
+    return get_slow(f, sink, timeout_ms);
 }
 
 typedef struct get_many {
@@ -871,7 +832,7 @@ static kin_err try_get_many(kin__flow *f, void *arg)
         if (after == head) {
             if ((err = kin__ring_find(f, &found)) != KIN_OK)
                 break;
-            head = after = kin__load64_relaxed(&r->head); /* what nobody will finish may have left */
+            head = after = kin__load64_relaxed(&r->head); /* it may have moved behind what was done */
         } else if (!kin__behind(kin__load64_relaxed(&r->tail_seen), after) ||
                    !kin__ring_step(f, after, kin__load64_relaxed(&r->tail_seen), &found.record, &found.after) ||
                    kin__state_what(kin__load64(&found.record->state)) != KIN__READY) {
@@ -901,10 +862,13 @@ static kin_err try_get_many(kin__flow *f, void *arg)
 kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
 {
     get_many g = {.buffer = buffer, .space = space, .most = most, .messages = messages};
+    uint64_t deadline = kin__deadline(timeout_ms);
     kin_err err = kin__ring_get_waiting(f, try_get_many, &g, timeout_ms);
     if (err == KIN_EFULL) { /* alone: it is large, to be counted, of another kind, or too big */
         kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-        err = kin__flow_get(f, &sink, timeout_ms);
+        err = kin__flow_get(f, &sink, kin__time_left(deadline, timeout_ms));
+        if (err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT)
+            err = kin__fail_in(KIN_ETIMEDOUT, "not in time");
         if (err == KIN_OK)
             messages[g.count++] = (kin_view){buffer, sink.size};
         else

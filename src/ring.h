@@ -29,7 +29,7 @@
  *
  * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own: who
  * goes to sleep calls kin__order_all after it has set the bit in `waits` and before its last look (park.h). A bit is only
- * cleared by who looked for sleepers and found none, and looks again then. */
+ * cleared by who looked for sleepers and found none, while nobody has set one (latch.h). */
 #ifndef KIN_SRC_RING_H
 #define KIN_SRC_RING_H
 
@@ -41,7 +41,8 @@
 #define KIN__UNIT 16u
 
 /* Why somebody sleeps: bits of `waits`. */
-enum { KIN__WAITS_GET = 1, KIN__WAITS_ROOM = 2, KIN__WAITS_PUTTER = 4, KIN__WAITS_GETTER = 8, KIN__WAITS_JOIN = 16 };
+enum { KIN__WAITS_GET = 1, KIN__WAITS_ROOM = 2, KIN__WAITS_PUTTER = 4, KIN__WAITS_GETTER = 8, KIN__WAITS_JOIN = 16,
+       KIN__UNTIDY = 32 /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */ };
 
 /* What the rings of one queue have in common. */
 typedef struct kin__gate {
@@ -65,7 +66,8 @@ typedef struct kin__ring {
     kin__latch putter;
     uint64_t head_seen; /* by producers */
     uint64_t large;     /* the position behind the last message with shared memory of its own, | 1 << 32; 0: there was none */
-    uint64_t pad1[9];
+    uint64_t bagged;    /* number of the last entry that was to go into the bag: kin__bag_tag                               */
+    uint64_t pad1[8];
 
     uint64_t tail;
     uint64_t pad2[15];
@@ -73,14 +75,18 @@ typedef struct kin__ring {
     kin__latch getter;
     uint64_t tail_seen; /* by consumers                                           */
     uint64_t next;      /* how far they have looked, if that is beyond the head   */
-    uint32_t returned;  /* there may be a READY record in the region              */
+    uint32_t pad7;
     uint32_t epoch;     /* of the session when the region was last looked through */
-    uint64_t pad3[8];
+    uint64_t unbagged;  /* entries of the bag with this number or a smaller one are about no message any more */
+    uint64_t pad3[7];
 
     uint64_t head;
-    uint64_t pad4[15];
+    uint64_t pad5[15];
+
+    uint32_t returned; /* there may be a READY record in the region; means nothing where there is none */
+    uint32_t pad6[31];
 } kin__ring;
-_Static_assert(sizeof(kin__ring) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
+_Static_assert(sizeof(kin__ring) == 768 && offsetof(kin__ring, returned) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
                    offsetof(kin__ring, getter) == 384 && offsetof(kin__ring, head) == 512,
                "layout in shared memory");
 
@@ -111,11 +117,14 @@ typedef struct kin__flow {
     char *data; /* the records */
     kin__gate *gate;
     uint32_t mask;      /* units - 1 */
+    size_t quick;       /* messages of fewer bytes need no closer look on their way in; 0: all do. kin__flow_begin sets it */
     uint32_t epoch;     /* of the session when the pair was last looked at */
     uint32_t broken;    /* the other end was found gone                    */
     bool ordered;       /* kin__order_all works here                       */
     os_handle pair;     /* of a connection: this end; else OS_NO_HANDLE    */
-    os_handle in, out;  /* the bag                                         */
+    os_handle in, out;  /* the bag; lanes have one together                */
+    struct kin__flow *lanes;    /* all of a relaxed queue; else NULL       */
+    uint32_t lane, lane_count;  /* which of them this is                   */
     const char *kind;   /* "queue", "connection": for messages             */
     const char *name;   /* 40 bytes; "(unnamed)" if it has none            */
     size_t max_message; /* bytes; 0: no limit                              */
@@ -125,6 +134,9 @@ typedef struct kin__flow {
 
 /* The most bytes a message may have to lie in the ring itself. */
 static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)f->ring->units / 2 * KIN__UNIT - 64; }
+
+/* When the other fields are set. */
+void kin__flow_begin(kin__flow *f);
 
 /* Makes the memory at `ring` (zeroed, kin__ring_size(units) bytes, followed by its data) a ring. */
 void kin__ring_init(kin__ring *ring, uint32_t units, uint32_t max_items);
@@ -179,8 +191,6 @@ bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
 /* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
 bool kin__flow_has(kin__flow *f);
-/* Has what dead processes had reserved or taken put right, as a get would. */
-void kin__flow_settle(kin__flow *f);
 /* How many messages there are, those not counted that are given up and still lie behind older ones. */
 uint32_t kin__flow_count(kin__flow *f);
 /* How many records there are. */
@@ -208,12 +218,21 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 bool kin__flow_over(kin__flow *f);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
+/* Drops what dead processes had reserved and what was cancelled, as far as it is the oldest: else only a get would. No lock is waited for. */
+void kin__flow_sweep(kin__flow *f);
+/* Whether a process has ended since anybody looked, so that there may be something to sweep: who waits for room must not sleep then. */
+bool kin__flow_unswept(const kin__flow *f);
 /* Wakes those who wait for what these bits of `waits` mean, all of them. */
 void kin__flow_wake_all(kin__flow *f);
 /* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
 static inline void kin__flow_arm(kin__flow *f, bool put)
 {
-    kin__or32(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
+    kin__waits_arm(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);
 }
+
+#if defined(KIN_TEST_HOOKS)
+/* queue.c: a ring of a queue, for tests that look inside. */
+kin__flow *kin__queue_flow(kin_queue *queue, uint32_t lane);
+#endif
 
 #endif

@@ -54,14 +54,40 @@ static inline uint64_t kin__state_as(uint64_t state, uint32_t what) { return kin
 
 /* Takes `putter` or `getter`, waiting until the deadline; with KIN_NOWAIT a little longer than its owner needs. */
 kin_err kin__ring_lock(kin__flow *f, bool putter, uint64_t me, int64_t timeout_ms, uint64_t deadline, kin__entry *entry);
+kin__latch_of kin__ring_latch(kin__flow *f, bool putter);
+/* Takes it if it is nobody's or a dead one's. */
+bool kin__ring_claim(kin__flow *f, bool putter, uint64_t me);
 static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin__entry entry)
 {
     kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);
 }
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
-void kin__ring_look_after_put(kin__flow *f, uint32_t messages);
-void kin__ring_look_after_get(kin__flow *f);
+void kin__ring_wake_after_put(kin__flow *f, uint32_t messages);
+void kin__ring_wake_after_get(kin__flow *f, uint32_t waits);
+static inline void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
+{
+    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
+        kin__ring_wake_after_put(f, messages);
+}
+static inline void kin__ring_look_after_get(kin__flow *f)
+{
+    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
+    if (waits != 0)
+        kin__ring_wake_after_get(f, waits);
+}
+
+/* A consumer, who has `getter`, looks at the tail anew. `next` stands still while nothing is worked on in place: half of all positions
+ * further on it would seem to lie ahead, so it is kept near. */
+static inline uint64_t kin__ring_see_tail(kin__ring *r, uint64_t head)
+{
+    uint64_t tail = kin__load64(&r->tail);
+    uint32_t lag = kin__position(head) - kin__position(kin__load64_relaxed(&r->next));
+    kin__store64_release(&r->tail_seen, tail);
+    if (lag > UINT32_MAX / 4 && lag < UINT32_MAX / 4 * 3) /* more: it is ahead, by a region */
+        kin__store64_release(&r->next, head);
+    return tail;
+}
 
 /* ---- a record, found by a consumer who has the lock ---- */
 
@@ -77,6 +103,24 @@ typedef struct kin__found {
 kin_err kin__ring_find(kin__flow *f, kin__found *found);
 /* It leaves the ring: the commit point of a get. */
 void kin__ring_remove(kin__flow *f, const kin__found *found);
+
+/* Moves the head behind a record, and drops what it has in the bag: from then on it is a producer's. The caller has `getter`. */
+void kin__ring_leave(kin__flow *f, uint64_t after, kin__record *record);
+
+/* ---- bag.c: what goes beside messages ---- */
+
+/* The name of an entry of the bag: [its number among those of the lane:60][lane:4]. */
+static inline uint64_t kin__bag_tag(const kin__flow *f, uint64_t number) { return number << 4 | f->lane; }
+
+/* What a record has in the bag, for this process. KIN_ELOST: nothing any more; KIN_EEMPTY: not just now. The caller has `getter`. */
+kin_err kin__bag_look(kin__flow *f, const kin__bagged *bagged, size_t count, os_handle *handles);
+/* The message whose entry this was has left the ring. The caller has `getter`. */
+void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t count);
+/* Drops the entries of producers that died before their message was one, as far as they are the oldest; true if there were any. The
+ * caller has `putter`, nothing else. */
+bool kin__bag_purge(kin__flow *f);
+/* The same by somebody who has nothing, after a death. */
+void kin__bag_tidy(kin__flow *f);
 
 /* region.c: the same where not everything from the head on is READY. */
 kin_err kin__region_find(kin__flow *f, kin__found *found);

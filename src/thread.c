@@ -47,6 +47,7 @@ uint64_t kin__thread_attach(void)
         kin__and64(&s->sleeping[i / 64], ~((uint64_t)1 << (i % 64)));
         kin__store64(&s->threads[i].key, 0);
         kin__store64(&s->threads[i].edge, 0);
+        kin__store32(&s->threads[i].inside, 0);
         kin__or32(&s->threads[i].wake, 1);
         kin__store32(&s->threads[i].number, os_thread_number());
         kin__store64(&s->threads[i].process, kin__my.id);
@@ -54,6 +55,7 @@ uint64_t kin__thread_attach(void)
             (void)free_place(i, claim | half);
             return 0;
         }
+        kin__held.inside = &s->threads[i].inside;
         kin__me = (claim >> 32) << 32 | (uint64_t)(i + 1) << 1;
         return kin__me;
     }

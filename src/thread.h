@@ -12,6 +12,7 @@ typedef struct kin__holds {
     uint64_t me;       /* the owner word; 0 until the thread has a place in the thread table */
     uint32_t count;    /* of ids                                                             */
     uint32_t unlisted; /* what is held and has no single owner                               */
+    uint32_t *inside;  /* of its place: latch.h */
     uint64_t pointed;  /* a bit for each id: sleepers were told that it is held by this thread */
     uint64_t ids[KIN__HOLDS];
 } kin__holds;

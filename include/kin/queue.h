@@ -50,8 +50,7 @@ typedef struct kin_queue_options {
     size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE. 0: no limit */
     bool joinable;      /* kin_queue_task_done and kin_queue_join can be used */
     bool relaxed;       /* only each producer's own order is kept. Its capacity, at least 64 KiB then, is divided among up to 16
-                           threads that put; more have one part in common. In that go also objects, files and messages of more than
-                           half a part: who puts one uses the common part from then on */
+                           threads that put; more have one part in common */
 } kin_queue_options;
 
 /* Creates a queue. Every process that has it holds a reference; it goes with the last. KIN_EINVAL: capacity or

@@ -1,0 +1,149 @@
+/* The bag of a ring: handles beside messages (os.h). Its entries are numbered by the producers of each lane, one after the other; a
+ * lane's `unbagged` says up to which number they are about no message any more. Those are dropped when they are the oldest of all:
+ * lanes have one bag together, and what lies between does not go in order there. To look and to drop is for one at a time,
+ * who has `getter` of the first lane. Nothing here waits for long. Whoever dies between two steps leaves entries too many, never too few. */
+#include "error.h"
+#include "fault.h"
+#include "ring_inside.h"
+
+#include <string.h>
+
+/* With `getter` of its lane the caller locks the bag, where that is another's. */
+static bool lock_bag(kin__flow *f, kin__entry *entry)
+{
+    *entry = KIN__NOT_IN;
+    return f->lane == 0 || OS_BAG_HANDLES == 0 || kin__ring_lock(f->lanes, false, kin__me, KIN_NOWAIT, 0, entry) == KIN_OK;
+}
+
+static void unlock_bag(kin__flow *f, kin__entry entry)
+{
+    if (entry == KIN__NOT_IN)
+        return;
+    kin__ring_unlock(f->lanes, false, kin__me, entry);
+    kin__ring_look_after_get(f->lanes);
+}
+
+kin_err kin__bag_look(kin__flow *f, const kin__bagged *bagged, size_t count, os_handle *handles)
+{
+    kin__entry entry;
+    if (!lock_bag(f, &entry))
+        return KIN_EEMPTY; /* whoever has it does not go on */
+    kin_err err = os_bag_look(f->out, bagged->tag, bagged->words, count, handles);
+    unlock_bag(f, entry);
+    return err;
+}
+
+static bool is_over(const kin__flow *f, uint64_t tag)
+{
+    const kin__flow *of = f->lanes != NULL ? &f->lanes[tag & 15] : f;
+    return (tag >> 4) <= kin__load64(&of->ring->unbagged);
+}
+
+/* The caller has the bag. */
+static bool drop_oldest(kin__flow *f)
+{
+    bool any = false;
+    for (uint64_t oldest; (oldest = os_bag_oldest(f->out)) != 0 && is_over(f, oldest); any = true)
+        os_bag_drop(f->out, oldest, NULL, 0);
+    return any;
+}
+
+void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t count)
+{
+    kin__entry entry;
+    KIN_CRASH_POINT("ring.unbagging");
+    kin__store64_release(&f->ring->unbagged, tag >> 4);
+    if (f->lanes == NULL || OS_BAG_HANDLES == 0) {
+        os_bag_drop(f->out, tag, words, count); /* with all before it */
+    } else if (lock_bag(f, &entry)) {
+        (void)drop_oldest(f);
+        unlock_bag(f, entry);
+    }
+}
+
+/* The caller has both sides of the ring: what it holds is all there is. */
+static void find_over(kin__flow *f)
+{
+    kin__ring *r = f->ring;
+    kin__record *record;
+    uint64_t at = kin__load64(&r->head), tail = kin__load64(&r->tail), after, first = 0;
+    for (; first == 0 && kin__ring_step(f, at, tail, &record, &after); at = after)
+        first = record->handles != 0 ? kin__record_bagged(record)->tag >> 4 : 0;
+    kin__store64_release(&r->unbagged, first != 0 ? first - 1 : r->bagged);
+}
+
+static bool lock_at_once(kin__flow *f, bool putter, kin__entry *entry)
+{
+    return kin__ring_lock(f, putter, kin__me, 1, 0, entry) == KIN_OK;
+}
+
+static void unlock(kin__flow *f, bool putter, kin__entry entry)
+{
+    kin__latch_of latch = kin__ring_latch(f, putter);
+    kin__ring_unlock(f, putter, kin__me, entry);
+    kin__latch_look(&latch);
+}
+
+/* A lane is not taken away from the living: its messages would go on in another. */
+static bool lock_putter(kin__flow *f, kin__entry *entry)
+{
+    if (f->lane == 0)
+        return lock_at_once(f, true, entry);
+    *entry = kin__latch_try(&f->ring->putter, f->ordered, kin__me);
+    if (*entry == KIN__NOT_IN && kin__ring_claim(f, true, kin__me))
+        *entry = KIN__HELD;
+    return *entry != KIN__NOT_IN;
+}
+
+static void look_at(kin__flow *f, bool have_putter)
+{
+    kin__entry putter = KIN__NOT_IN, getter;
+    if (!have_putter && !lock_putter(f, &putter))
+        return;
+    if (lock_at_once(f, false, &getter)) {
+        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__UNTIDY);
+        KIN_CRASH_POINT("ring.tidying");
+        find_over(f);
+        unlock(f, false, getter);
+    }
+    if (!have_putter)
+        unlock(f, true, putter);
+}
+
+static bool drop_all(kin__flow *f)
+{
+    kin__flow *first = f->lanes != NULL ? f->lanes : f;
+    kin__entry entry;
+    if (!lock_at_once(first, false, &entry))
+        return false;
+    bool any = drop_oldest(first);
+    unlock(first, false, entry);
+    return any;
+}
+
+/* One that is in the way may be of any lane. */
+bool kin__bag_purge(kin__flow *f)
+{
+    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
+        return false;
+    kin__error_kept kept; /* this happens within calls that succeed */
+    kin__error_keep(&kept);
+    for (uint32_t i = 0; i < (f->lanes != NULL ? f->lane_count : 1); i++) {
+        kin__flow *other = f->lanes != NULL ? &f->lanes[i] : f;
+        look_at(other, other == f);
+    }
+    bool any = drop_all(f);
+    kin__error_back(&kept);
+    return any;
+}
+
+void kin__bag_tidy(kin__flow *f)
+{
+    kin__error_kept kept;
+    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE)
+        return;
+    kin__error_keep(&kept);
+    look_at(f, false);
+    (void)drop_all(f);
+    kin__error_back(&kept);
+}

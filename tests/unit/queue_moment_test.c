@@ -1,0 +1,303 @@
+/* Queues at moments at which another is in the middle of something, which is put there by hand; and what must be true at each moment of
+ * a race. */
+#include "crash_support.h"
+
+#include "ring_inside.h"
+
+#include <string.h>
+#include <uv.h>
+
+static kin_queue *queue;
+
+static kin__ring *make(kin_queue_options options)
+{
+    check(kin_queue_create(&queue, &options));
+    return kin__queue_flow(queue, 0)->ring;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    kin_queue_close(queue);
+    queue = NULL;
+    return 0;
+}
+
+/* ---- what was done, and is still in the way ---- */
+
+static void many_behind_what_was_done_come_once(void **state)
+{
+    (void)state;
+    char buffer[256];
+    kin_view messages[8];
+    kin_message m;
+    size_t count;
+    make((kin_queue_options){0});
+    check(kin_queue_reserve(queue, &m, 8, KIN_NOWAIT));
+    check(kin_queue_put(queue, "a", 1, KIN_NOWAIT));
+    check(kin_queue_put(queue, "b", 1, KIN_NOWAIT));
+    kin__record *record = kin__record_at(kin__queue_flow(queue, 0), 0);
+    kin__store64(&record->state, kin__state_as(record->state, KIN__FINISHED)); /* as after the death of who reserved it */
+    check(kin_queue_get_many(queue, buffer, sizeof buffer, messages, 8, &count, KIN_NOWAIT));
+    assert_int_equal(count, 2);
+    assert_memory_equal(messages[0].data, "a", 1);
+    assert_memory_equal(messages[1].data, "b", 1);
+    check_fails(KIN_EEMPTY, kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+    assert_int_equal(kin_queue_size(queue), 0);
+}
+
+static void many_between_taken_ones(void **state)
+{
+    (void)state;
+    char buffer[256];
+    kin_view messages[8];
+    kin_message first, third;
+    size_t count;
+    make((kin_queue_options){0});
+    for (char c = '1'; c <= '6'; c++)
+        check(kin_queue_put(queue, &c, 1, KIN_NOWAIT));
+    check(kin_queue_take(queue, &first, KIN_NOWAIT));
+    check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+    check(kin_queue_take(queue, &third, KIN_NOWAIT));
+    check(kin_queue_done(queue, &first));
+    check(kin_queue_give_back(queue, &third));
+    check(kin_queue_get_many(queue, buffer, sizeof buffer, messages, 8, &count, KIN_NOWAIT));
+    assert_int_equal(count, 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(*(const char *)messages[i].data, '3' + (int)i);
+    assert_int_equal(kin_queue_size(queue), 0);
+}
+
+/* What was committed before a consumer came to it is got in its turn, and nothing is left of it. */
+static void nothing_returns_where_nothing_is_in_place(void **state)
+{
+    (void)state;
+    char buffer[16];
+    kin_message m;
+    make((kin_queue_options){0});
+    check(kin_queue_reserve(queue, &m, 8, KIN_NOWAIT));
+    check(kin_queue_commit(queue, &m));
+    assert_false(kin_queue_empty(queue));
+    check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+    assert_true(kin_queue_empty(queue));
+    check_fails(KIN_ETIMEDOUT, kin_queue_get(queue, buffer, sizeof buffer, NULL, 20));
+}
+
+/* ---- who is in the middle of a get and does not go on ---- */
+
+/* A thread that lives, and does nothing. */
+typedef struct idle {
+    uv_thread_t thread;
+    uv_sem_t there, end;
+    uint64_t me;
+} idle;
+
+static void be_idle(void *arg)
+{
+    idle *i = arg;
+    i->me = kin__thread_me();
+    uv_sem_post(&i->there);
+    uv_sem_wait(&i->end);
+}
+
+static void begin_idle(idle *i)
+{
+    assert_int_equal(uv_sem_init(&i->there, 0), 0);
+    assert_int_equal(uv_sem_init(&i->end, 0), 0);
+    assert_int_equal(uv_thread_create(&i->thread, be_idle, i), 0);
+    uv_sem_wait(&i->there);
+    assert_true(i->me != 0);
+}
+
+static void end_idle(idle *i)
+{
+    uv_sem_post(&i->end);
+    assert_int_equal(uv_thread_join(&i->thread), 0);
+    uv_sem_destroy(&i->there);
+    uv_sem_destroy(&i->end);
+}
+
+static void a_consumer_stands_still(void **state)
+{
+    (void)state;
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+        char buffer[16];
+        idle other;
+        begin_idle(&other);
+        make((kin_queue_options){.relaxed = relaxed != 0});
+        check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+        kin__ring *r = kin__queue_flow(queue, relaxed ? 1 : 0)->ring;
+        assert_int_equal(kin__items(r->tail), 1);
+        kin__store64(&r->getter.word, other.me);
+        check_fails(KIN_EEMPTY, kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        check_fails(KIN_ETIMEDOUT, kin_queue_get(queue, buffer, sizeof buffer, NULL, 50));
+        check(kin_queue_shutdown(queue)); /* it is over, but not empty: no consumer may go home yet */
+        check_fails(KIN_EEMPTY, kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        check_fails(KIN_ETIMEDOUT, kin_queue_get(queue, buffer, sizeof buffer, NULL, 50));
+        kin__store64(&r->getter.word, 0);
+        check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        check_fails(KIN_EPIPE, kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        end_idle(&other);
+        (void)teardown(NULL);
+    }
+}
+
+typedef struct waiter {
+    uv_thread_t thread;
+    int64_t timeout_ms;
+    bool put;
+    kin_err err;
+} waiter;
+
+static void wait_body(void *arg)
+{
+    waiter *w = arg;
+    char buffer[1024] = {0};
+    w->err = w->put ? kin_queue_put(queue, buffer, sizeof buffer, w->timeout_ms) : kin_queue_get(queue, buffer, sizeof buffer, NULL, w->timeout_ms);
+}
+
+static void begin_wait(waiter *w, bool put, int64_t timeout_ms)
+{
+    *w = (waiter){.put = put, .timeout_ms = timeout_ms, .err = KIN_EIO};
+    assert_int_equal(uv_thread_create(&w->thread, wait_body, w), 0);
+}
+
+/* The first waiter is woken, and gives up where it must wait for somebody in the middle: the other is woken in its place. */
+static void a_wake_is_passed_on_by_who_gives_up_at_a_lock(void **state)
+{
+    (void)state;
+    for (int put = 0; put < 2; put++) {
+        char buffer[1024];
+        idle other;
+        waiter first, second;
+        kin__ring *r = make((kin_queue_options){.capacity = 4096, .max_items = 1});
+        kin__latch *side = put ? &r->putter : &r->getter;
+        kin__latch_of of = kin__ring_latch(kin__queue_flow(queue, 0), put != 0);
+        begin_idle(&other);
+        if (put)
+            check(kin_queue_put(queue, buffer, 1, KIN_NOWAIT));
+        begin_wait(&first, put != 0, test_ms(300));
+        assert_true(crash_until_asleep(1));
+        begin_wait(&second, put != 0, test_ms(20000));
+        assert_true(crash_until_asleep(2));
+        crash_spin_us(20000); /* the second has most likely looked for the last time then */
+        kin__store64(&side->word, other.me);
+        if (put)
+            check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        else
+            check(kin_queue_put(queue, "x", 1, KIN_NOWAIT));
+        assert_int_equal(uv_thread_join(&first.thread), 0);
+        assert_int_equal(first.err, KIN_ETIMEDOUT);
+        kin__store64(&side->word, 0);
+        kin__latch_look(&of);
+        uint64_t since = uv_hrtime();
+        assert_int_equal(uv_thread_join(&second.thread), 0);
+        assert_int_equal(second.err, KIN_OK);
+        assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000); /* woken, not only in time for a last look */
+        end_idle(&other);
+        (void)teardown(NULL);
+    }
+}
+
+/* ---- joining ---- */
+
+#define STEPS 3000
+
+typedef struct chain {
+    uint32_t done, wrong; /* atomic */
+    uint32_t steps;
+    kin_err worker, joiners[2];
+} chain;
+
+/* Each message begets the next one before it is said to be done. */
+static void work(void *arg)
+{
+    chain *c = arg;
+    for (uint32_t n = 0; n < c->steps && c->worker == KIN_OK; n++) {
+        char buffer[16];
+        c->worker = kin_queue_get(queue, buffer, sizeof buffer, NULL, test_ms(20000));
+        if (c->worker == KIN_OK && n + 1 < c->steps)
+            c->worker = kin_queue_put(queue, "next", 4, KIN_NOWAIT);
+        else
+            kin__store32(&c->done, 1);
+        if (c->worker == KIN_OK)
+            c->worker = kin_queue_task_done(queue);
+    }
+}
+
+static void join(chain *c, int which)
+{
+    for (bool done = false; !done && c->joiners[which] == KIN_OK;) {
+        c->joiners[which] = kin_queue_join(queue, test_ms(30000));
+        done = kin__load32(&c->done) != 0;
+        if (c->joiners[which] == KIN_OK && !done)
+            kin__add32(&c->wrong, 1);
+    }
+}
+static void join_first(void *arg) { join(arg, 0); }
+static void join_second(void *arg) { join(arg, 1); }
+
+static void join_sees_one_moment(void **state)
+{
+    (void)state;
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+        for (int round = 0; round < 10; round++) {
+            chain c = {.steps = (uint32_t)test_scale(STEPS, STEPS)};
+            uv_thread_t threads[3];
+            make((kin_queue_options){.joinable = true, .relaxed = relaxed != 0});
+            check(kin_queue_put(queue, "first", 5, KIN_NOWAIT));
+            assert_int_equal(uv_thread_create(&threads[0], work, &c), 0);
+            assert_int_equal(uv_thread_create(&threads[1], join_first, &c), 0);
+            assert_int_equal(uv_thread_create(&threads[2], join_second, &c), 0);
+            for (int i = 0; i < 3; i++)
+                assert_int_equal(uv_thread_join(&threads[i]), 0);
+            check(c.worker);
+            check(c.joiners[0]);
+            check(c.joiners[1]);
+            assert_int_equal(c.wrong, 0);
+            (void)teardown(NULL);
+        }
+    }
+}
+
+/* ---- lanes ---- */
+
+/* One that uses many queues forgets which lane is its own, and finds that before it looks whether the common one is empty. */
+static void a_forgotten_lane_is_found(void **state)
+{
+    (void)state;
+    kin_queue *others[9];
+    make((kin_queue_options){.relaxed = true});
+    check(kin_queue_put(queue, "mine", 4, KIN_NOWAIT));
+    for (size_t i = 0; i < 9; i++) {
+        check(kin_queue_create(&others[i], &(kin_queue_options){.relaxed = true, .capacity = 65536}));
+        check(kin_queue_put(others[i], "other", 5, KIN_NOWAIT));
+    }
+    kin__letter letter = {.bytes = "another's", .size = 9, .what = KIN__BYTES};
+    check(kin__flow_put(kin__queue_flow(queue, 0), &letter, KIN_NOWAIT));
+    check(kin_queue_put(queue, "mine", 4, KIN_NOWAIT));
+    assert_int_equal(kin__flow_items(kin__queue_flow(queue, 0)), 1);
+    assert_int_equal(kin__flow_items(kin__queue_flow(queue, 1)), 2);
+    for (size_t i = 0; i < 9; i++)
+        kin_queue_close(others[i]);
+}
+
+#define TEST(test) cmocka_unit_test_teardown(test, teardown)
+
+int main(int argc, char **argv)
+{
+    if (kin_init(argc, argv) != KIN_OK) {
+        (void)fprintf(stderr, "%s\n", kin_last_error());
+        return 1;
+    }
+    const struct CMUnitTest tests[] = {
+        TEST(many_behind_what_was_done_come_once),
+        TEST(many_between_taken_ones),
+        TEST(nothing_returns_where_nothing_is_in_place),
+        TEST(a_consumer_stands_still),
+        TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
+        TEST(join_sees_one_moment),
+        TEST(a_forgotten_lane_is_found),
+    };
+    return cmocka_run_group_tests_name("queue moments", tests, NULL, NULL);
+}
