@@ -27,7 +27,8 @@ struct result {
 /* The n-th number if there is no file. */
 static bool number_at(int64_t line, uint64_t *number)
 {
-    static const uint64_t some[] = {1, 2, 360, 8128, 65537, 123456789, 600851475143, 999999000001, 1000036000099, 6469693230, 4294967291, 97};
+    static const uint64_t some[] = {
+        1, 2, 360, 8128, 65537, 123456789, 600851475143, 999999000001, 1000036000099, 6469693230, 4294967291, 97};
     if (line >= (int64_t)(sizeof some / sizeof some[0]))
         return false;
     *number = some[line];
@@ -46,10 +47,12 @@ static int read_numbers(kin_args *args)
     if (path[0] != 0 && file == NULL)
         return 1;
     struct job job = {0, 0};
-    for (char text[64]; file != NULL ? fgets(text, sizeof text, file) != NULL : number_at(job.line, &job.number); job.line++) {
+    for (char text[64]; file != NULL ? fgets(text, sizeof text, file) != NULL : number_at(job.line, &job.number);
+         job.line++) {
         if (file != NULL)
             job.number = strtoull(text, NULL, 10);
-        if (kin_semaphore_acquire(ahead, KIN_FOREVER) != KIN_OK || kin_queue_put(jobs, &job, sizeof job, KIN_FOREVER) != KIN_OK)
+        if (kin_semaphore_acquire(ahead, KIN_FOREVER) != KIN_OK ||
+            kin_queue_put(jobs, &job, sizeof job, KIN_FOREVER) != KIN_OK)
             return 1;
     }
     if (file != NULL)
@@ -145,7 +148,8 @@ int main(int argc, char **argv)
     must(kin_semaphore_create(&ahead, AHEAD, NULL), "create a semaphore");
 
     kin_process *reader, *workers[WORKERS], *writer;
-    must(kin_process_start(&reader, read_numbers, KIN_ARGS(jobs, ahead, argc > 1 ? argv[1] : ""), NULL), "start the reader");
+    must(kin_process_start(&reader, read_numbers, KIN_ARGS(jobs, ahead, argc > 1 ? argv[1] : ""), NULL),
+         "start the reader");
     for (int i = 0; i < WORKERS; i++)
         must(kin_process_start(&workers[i], work, KIN_ARGS(jobs, results), NULL), "start a worker");
     must(kin_process_start(&writer, write_results, KIN_ARGS(results, ahead), NULL), "start the writer");
