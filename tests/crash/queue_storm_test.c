@@ -480,7 +480,7 @@ static void bury_member(int i)
 static int kill_some(void)
 {
     bool doomed[2 * MOST] = {false};
-    int killed = 0, victims = 1 + (crash_random(&chance, 2) == 0 ? (int)crash_random(&chance, world->producers + world->consumers) : 0);
+    int killed = 0, victims = 1 + (crash_random(&chance, 3) != 0 ? (int)crash_random(&chance, world->producers + world->consumers) : 0);
     crash_spin_us(crash_random(&chance, crash_random(&chance, 8) == 0 ? 5000 : 500));
     for (int v = 0; v < victims; v++) {
         uint32_t n = crash_random(&chance, world->producers + world->consumers);
@@ -497,7 +497,7 @@ static int kill_some(void)
         start_member(i);
         killed++;
     }
-    if (crash_random(&chance, 4) == 0)
+    if (crash_random(&chance, 16) == 0)
         everybody_works();
     return killed;
 }
