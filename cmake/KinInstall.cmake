@@ -1,10 +1,11 @@
-# Install rules: the headers, the library, the CMake package `kin` (target kin::kin) and the pkg-config module `kin`.
+# Install rules: the headers, the libraries, the CMake package `kin` (targets kin::kin and, component uv, kin::uv) and the
+# pkg-config modules `kin` and `kin-uv`.
 include(CMakePackageConfigHelpers)
 
 set(kin_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/kin")
 
 install(
-  TARGETS kin
+  TARGETS kin kin_uv
   EXPORT kinTargets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
@@ -68,4 +69,10 @@ foreach(dir LIBDIR INCLUDEDIR)
   endif()
 endforeach()
 configure_file("${kin_SOURCE_DIR}/cmake/kin.pc.in" "${kin_BINARY_DIR}/kin.pc" @ONLY)
-install(FILES "${kin_BINARY_DIR}/kin.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+# The adapter: its users call libuv themselves.
+set(kin_uv_pc_libs "")
+if(NOT Libuv_PKG_CONFIG)
+  set(kin_uv_pc_libs " ${kin_pc_libs}")
+endif()
+configure_file("${kin_SOURCE_DIR}/cmake/kin-uv.pc.in" "${kin_BINARY_DIR}/kin-uv.pc" @ONLY)
+install(FILES "${kin_BINARY_DIR}/kin.pc" "${kin_BINARY_DIR}/kin-uv.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

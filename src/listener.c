@@ -22,7 +22,7 @@
 #define BACKLOG_MOST 65536u
 #define KEY_MOST ((size_t)1 << 20)
 #define MESSAGE_MOST ((size_t)1 << 40)
-#define GRACE_NS 10000000u   /* that a handshake has, whoever else comes                                 */
+#define GRACE_NS 50000000u   /* that a handshake has, whoever else comes                                 */
 #define PAUSE_NS 50000000u   /* after a failure that is not a peer's: out of descriptors, memory, threads */
 #define STACK 131072u
 
@@ -33,7 +33,7 @@ enum { READY = 1, ENDED = 2, WAITED = 4 };
 typedef struct handshake {
     struct handshake *next; /* the next younger one */
     kin_listener *listener;
-    kin_connection *connection;
+    kin_connection *connection; /* NULL: it is over */
     uint64_t began;
     uint32_t proved;
     bool cancelled;
@@ -62,7 +62,7 @@ struct kin_listener {
 /* ---- the row ---- */
 
 /* With the mutex. */
-static void notify(kin_listener *l, uint32_t what)
+static void announce(kin_listener *l, uint32_t what)
 {
     uint32_t word = kin__load32(&l->word);
     while (!kin__cas32(&l->word, &word, (word | what) & ~(uint32_t)WAITED)) {
@@ -77,7 +77,7 @@ static bool put_in_row(kin_listener *l, kin_connection *c)
     if (l->closing || l->row_count == l->options.backlog)
         return false;
     l->row[(l->row_first + l->row_count++) % l->options.backlog] = c;
-    notify(l, READY);
+    announce(l, READY);
     return true;
 }
 
@@ -118,9 +118,12 @@ static void run_handshake(void *arg)
     wire->plain = false;
     uv_mutex_lock(&l->mutex);
     kin_connection *c = err == KIN_OK && !h->cancelled && put_in_row(l, h->connection) ? NULL : h->connection;
+    h->connection = NULL;
+    uv_mutex_unlock(&l->mutex);
+    kin_connection_close(c);
+    uv_mutex_lock(&l->mutex);
     unlink_handshake(l, h);
     uv_mutex_unlock(&l->mutex); /* from here on the listener may be gone */
-    kin_connection_close(c);
     free(h);
 }
 
@@ -129,7 +132,7 @@ static handshake *find_victim(const kin_listener *l)
 {
     handshake *oldest = NULL;
     for (handshake *h = l->oldest; h != NULL; h = h->next) {
-        if (h->cancelled)
+        if (h->cancelled || h->connection == NULL)
             continue;
         if (kin__load32(&h->proved) == 0)
             return h;
@@ -144,7 +147,8 @@ static void cancel(kin_listener *l, handshake *h)
 {
     l->leaving += !h->cancelled;
     h->cancelled = true;
-    kin__wire_cancel(kin__stream_wire(h->connection));
+    if (h->connection != NULL)
+        kin__wire_cancel(kin__stream_wire(h->connection));
 }
 
 /* With the mutex: waits until there is a place, ending others if need be. False: the listener is being closed. */
@@ -371,7 +375,7 @@ void kin_listener_close(kin_listener *listener)
     os_port_cancel(l->port);
     for (handshake *h = l->oldest; h != NULL; h = h->next)
         cancel(l, h);
-    notify(l, ENDED);
+    announce(l, ENDED);
     uv_cond_broadcast(&l->changed);
     while (l->listening || l->pending > 0)
         uv_cond_wait(&l->changed, &l->mutex);

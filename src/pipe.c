@@ -232,7 +232,8 @@ static void pipe_arm(const kin_connection *c, bool send)
 
 static bool pipe_ready(const kin_connection *c, bool send)
 {
-    return send ? kin__flow_writable(flow_of(c, send), 0) : kin__flow_readable(flow_of(c, send));
+    kin__flow *flow = flow_of(c, send);
+    return (send ? kin__flow_writable(flow, 0) : kin__flow_readable(flow)) || kin__flow_over(flow);
 }
 
 /* ---- closing and passing ---- */

@@ -42,22 +42,32 @@ static void advance(kin__flow *f)
     }
 }
 
+/* The first READY record between the head and `end`. */
+static bool first_ready(kin__flow *f, uint64_t end, kin__found *found)
+{
+    kin__found here = {.region = true};
+    for (here.at = kin__load64_relaxed(&f->ring->head); kin__behind(end, here.at); here.at = here.after) {
+        if (!kin__ring_step(f, here.at, end, &here.record, &here.after))
+            return false;
+        if (settle(here.record, &here.state) == KIN__READY) {
+            *found = here;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The first READY record of the region. */
 static bool look_through(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
-    bool any = false;
-    uint64_t at = kin__load64_relaxed(&r->head), next = kin__ring_next(r, at);
+    uint64_t next = kin__ring_next(r, kin__load64_relaxed(&r->head));
     /* First, so that whatever becomes READY from now on is told anew. */
     kin__store32(&r->epoch, kin__load32(&kin__my.session->epoch));
     kin__store32(&r->returned, 0);
     KIN_CRASH_POINT("region.looking");
-    for (kin__found here = {.region = true}; kin__behind(next, at) && kin__ring_step(f, at, next, &here.record, &here.after); at = here.after) {
-        here.at = at;
-        if (settle(here.record, &here.state) == KIN__READY && !any) {
-            *found = here;
-            any = true;
-        }
+    bool any = first_ready(f, next, found);
+    while (any && first_ready(f, found->at, found)) { /* one before it may have been committed first, after we looked at it */
     }
     if (any)
         kin__store32(&r->returned, 1); /* there may be more */

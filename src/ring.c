@@ -293,7 +293,8 @@ static bool no_room(void *object)
 bool kin__flow_unswept(const kin__flow *f)
 {
     /* A living one that is in the middle of a get looks itself, and for us when it lets go. */
-    return kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && !kin__latch_in_use(&f->ring->getter);
+    return kin__load32(&f->ring->in_place) != 0 && kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) &&
+           kin__flow_items(f) != 0 && !kin__latch_in_use(&f->ring->getter);
 }
 
 /* Whether a consumer would find something, looked at as a consumer does: what nobody will finish is put right. KIN_ETIMEDOUT: somebody is
@@ -312,19 +313,10 @@ static kin_err look_now(kin__flow *f)
     return err;
 }
 
-/* Whether the record at `at` is one to be got, without a lock: an answer for the moment. */
-static bool is_ready(const kin__flow *f, uint64_t at)
-{
-    kin__record *record;
-    uint64_t after;
-    return kin__ring_step(f, at, kin__load64(&f->ring->tail), &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY;
-}
-
-/* Only records that nobody will finish may be in the way. */
+/* Only records that nobody will finish may be in the way. As long as nothing was reserved or taken there are none. */
 void kin__flow_sweep(kin__flow *f)
 {
-    uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail);
-    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && (head == tail || is_ready(f, head)))
+    if (kin__load32(&f->ring->in_place) == 0 || kin__flow_items(f) == 0)
         return;
     kin__error_kept kept; /* this happens within calls that succeed */
     kin__error_keep(&kept);
@@ -334,8 +326,7 @@ void kin__flow_sweep(kin__flow *f)
 
 bool kin__flow_has(kin__flow *f)
 {
-    uint64_t head = kin__load64(&f->ring->head);
-    return kin__flow_readable(f) && (is_ready(f, kin__ring_next(f->ring, head)) || look_now(f) != KIN_EEMPTY);
+    return kin__flow_readable(f) && (kin__load32(&f->ring->in_place) == 0 || look_now(f) != KIN_EEMPTY);
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)

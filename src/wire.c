@@ -263,8 +263,10 @@ static kin_err digest(kin__wire *w)
 {
     if (w->piece) {
         kin_err err = kin__frame_piece(&w->frame, w->chunk, w->chunk_end, w->whole);
-        if (err != KIN_ENOMEM)
+        if (err != KIN_ENOMEM) {
             w->piece = false;
+            w->chunk_at = w->chunk_end;
+        }
         return err;
     }
     size_t used = 0;

@@ -10,7 +10,7 @@
  * is neither encrypted nor protected against someone in between, so use TCP on networks that you trust.
  *
  * A listener's handshakes are made in the background, each with a deadline, so a peer that is slow, silent or hostile
- * delays nobody; when too many are pending the oldest gives way.
+ * delays nobody; when too many are pending the oldest that has proved nothing gives way, if it has had 50 ms.
  */
 #ifndef KIN_LISTENER_H
 #define KIN_LISTENER_H

@@ -96,7 +96,8 @@ KIN_API kin_err kin_queue_get_many(kin_queue *queue, void *buffer, size_t space,
 
 /* Puts values, as for the arguments of a process: KIN_ARGS(counter, 5, file). Objects and files are duplicated before it
  * returns; yours stay yours. What cannot be passed is an error here. At most 64 objects, files and descriptors in
- * one; a queue or an end of a pipe counts for up to three. */
+ * one; a queue or an end of a pipe counts for up to three. On Windows, those in messages that nobody gets stay until the first
+ * process of the family ends. */
 KIN_API kin_err kin_queue_put_args(kin_queue *queue, kin_pack args, int64_t timeout_ms);
 
 /* Gets values; take them out with kin_unpack, then kin_args_free. KIN_ETYPE: the message is bytes, and stays. */

@@ -585,7 +585,7 @@ static kin_err open_client(const wchar_t *name, const os_address *address, uint6
 
 static kin_err connect_pipe(const os_address *address, os_stream **stream, uint64_t deadline)
 {
-    HANDLE pipe;
+    HANDLE pipe = INVALID_HANDLE_VALUE;
     DWORD mode = PIPE_READMODE_MESSAGE;
     wchar_t *name = pipe_name(address);
     if (name == NULL)
@@ -706,7 +706,7 @@ static DWORD connect_socket(SOCKET s, const struct addrinfo *a, uint64_t deadlin
     if (error == WSAEWOULDBLOCK)
         error = await_connection(s, event, deadline);
     (void)WSAEventSelect(s, NULL, 0);
-    (void)ioctlsocket(s, FIONBIO, &blocking);
+    (void)ioctlsocket(s, (long)FIONBIO, &blocking);
     CloseHandle(event);
     return error;
 }
@@ -801,6 +801,8 @@ static kin_err take_client(os_port *port, os_stream **stream)
 {
     DWORD moved, error = GetOverlappedResult(port->next, &port->connecting, &moved, FALSE) ? ERROR_SUCCESS : GetLastError();
     HANDLE pipe = port->next;
+    if (error == ERROR_OPERATION_ABORTED) /* with the thread that had begun to wait; a client may be there all the same */
+        return await_client(port);
     bool came = error == ERROR_SUCCESS || error == ERROR_PIPE_CONNECTED || error == ERROR_IO_INCOMPLETE; /* the last: it was there at once */
     port->next = INVALID_HANDLE_VALUE;
     kin__error_kept kept;
@@ -831,7 +833,7 @@ static kin_err take_socket(os_port *port, os_stream **stream)
                                                          : win_fail(error, "accept", "cannot take a connection");
     }
     (void)WSAEventSelect(s, NULL, 0);
-    (void)ioctlsocket(s, FIONBIO, &blocking);
+    (void)ioctlsocket(s, (long)FIONBIO, &blocking);
     (void)SetHandleInformation((HANDLE)s, HANDLE_FLAG_INHERIT, 0);
     set_tcp(s);
     kin_err err = new_stream(INVALID_HANDLE_VALUE, s, stream);

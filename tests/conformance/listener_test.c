@@ -370,13 +370,16 @@ static void no_room(void **state)
         }
         assert_int_equal(err, KIN_ETIMEDOUT);
         assert_true(sent > 0);
-        check_fails(KIN_ETIMEDOUT, kin_connection_send(there, "x", 1, 20));
+        kin_err small = kin_connection_send(there, "x", 1, 20); /* there may be room for that, or there is by now */
+        assert_true(small == KIN_OK || small == KIN_ETIMEDOUT);
         for (uint32_t n = 0; n < sent; n++) {
             size_t size;
             check(kin_connection_recv(here, in, SIZE, &size, SOON));
             assert_int_equal(size, SIZE);
             assert_true(is_filled(in, SIZE, n));
         }
+        if (small == KIN_OK)
+            check(kin_connection_recv(here, in, SIZE, NULL, SOON));
         check_fails(KIN_ETIMEDOUT, kin_connection_recv(here, in, SIZE, NULL, KIN_NOWAIT));
         check(kin_connection_send(there, "y", 1, SOON));
         check(kin_connection_recv(here, in, SIZE, NULL, SOON));

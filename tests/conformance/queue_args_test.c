@@ -328,7 +328,8 @@ static void queues_in_queues(void **state)
         queue_put_number(back, 13);
         assert_int_equal(queue_get_number(outer), 13);
         kin_queue_close(back);
-        check(kin_queue_put_args(outer, KIN_ARGS(outer), KIN_NOWAIT)); /* never got */
+        if (!test_on_windows()) /* never got: there it stays as long as the root does */
+            check(kin_queue_put_args(outer, KIN_ARGS(outer), KIN_NOWAIT));
         kin_queue_close(outer);
     }
     assert_int_equal(test_count_handles(), before);

@@ -551,6 +551,19 @@ static void who_took_or_reserved_ends(void **state)
         check(kin_queue_give_back(q, &mine));
         assert_int_equal(queue_get_number(q), 0);
         queue_check_usable(q);
+        /* In one go, past what nobody will finish. */
+        assert_int_equal(test_run(target_hold_and_end, KIN_ARGS(q, 0, 2, false)), 4);
+        for (int i = 0; i < 5; i++)
+            queue_put_number(q, i);
+        int64_t numbers[8];
+        kin_view views[8];
+        size_t count;
+        for (int next = 0; next < 5; next += (int)count) {
+            check(kin_queue_get_many(q, numbers, sizeof numbers, views, 8, &count, KIN_NOWAIT));
+            for (size_t i = 0; i < count; i++)
+                assert_int_equal(numbers[i], next + (int)i);
+        }
+        queue_check_usable(q);
         /* Full of what nobody will finish. */
         for (int i = 0; i < 3; i++) {
             assert_int_equal(test_run(target_hold_and_end, KIN_ARGS(q, 0, -1, i == 2)), 4);

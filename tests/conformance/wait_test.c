@@ -23,6 +23,7 @@ static struct world {
     kin_segment *segment;
     struct shared *s;
     kin_queue *queue, *small; /* the small one is full */
+    kin_connection *mine, *theirs;
     kin_process *child;
     intptr_t sockets[2], others[2];
     size_t filled; /* into others[0], so that it cannot be written */
@@ -44,6 +45,7 @@ static int setup(void **state)
     check(kin_queue_create(&world.queue, NULL));
     check(kin_queue_create(&world.small, &(kin_queue_options){.capacity = 4096, .max_items = 1}));
     check(kin_queue_put(world.small, "x", 1, KIN_NOWAIT));
+    check(kin_pipe(&world.mine, &world.theirs, &(kin_pipe_options){.capacity = 4096}));
     assert_true(wait_sockets(world.sockets) && wait_sockets(world.others));
     return 0;
 }
@@ -63,6 +65,8 @@ static int teardown(void **state)
     }
     kin_queue_close(world.queue);
     kin_queue_close(world.small);
+    kin_connection_close(world.mine);
+    kin_connection_close(world.theirs);
     kin_segment_close(world.segment);
     memset(&world, 0, sizeof world);
     return 0;
@@ -70,7 +74,7 @@ static int teardown(void **state)
 
 /* ---- things ---- */
 
-enum { EVENT, SEMAPHORE, UNDO, GET, PUT, CHILD, READ, WRITE, OTHER, THINGS };
+enum { EVENT, SEMAPHORE, UNDO, GET, PUT, RECV, SEND, CHILD, READ, WRITE, OTHER, THINGS };
 
 static kin_waitable thing(int which)
 {
@@ -85,6 +89,10 @@ static kin_waitable thing(int which)
         return KIN_WAIT_FOR(world.queue);
     case PUT:
         return KIN_WAIT_ROOM(world.small);
+    case RECV:
+        return KIN_WAIT_FOR(world.mine);
+    case SEND:
+        return KIN_WAIT_ROOM(world.mine);
     case CHILD:
         return KIN_WAIT_FOR(world.child);
     case READ:
@@ -128,6 +136,14 @@ static void make_not_ready(int which)
         if (kin_queue_empty(world.small))
             check(kin_queue_put(world.small, "x", 1, KIN_NOWAIT));
         break;
+    case RECV:
+        while (kin_connection_recv(world.mine, &byte, 1, NULL, KIN_NOWAIT) == KIN_OK) {
+        }
+        break;
+    case SEND:
+        while (kin_connection_send(world.mine, "x", 1, KIN_NOWAIT) == KIN_OK) {
+        }
+        break;
     case CHILD:
         if (world.child != NULL && kin_process_alive(world.child))
             break;
@@ -164,6 +180,13 @@ static void make_ready(int which)
         break;
     case PUT:
         check(kin_queue_get(world.small, &byte, 1, NULL, KIN_NOWAIT));
+        break;
+    case RECV:
+        check(kin_connection_send(world.theirs, "x", 1, KIN_NOWAIT));
+        break;
+    case SEND:
+        while (kin_connection_recv(world.theirs, &byte, 1, NULL, KIN_NOWAIT) == KIN_OK) {
+        }
         break;
     case CHILD:
         check(kin_event_set(&world.s->events[0]));
@@ -230,7 +253,7 @@ static kin_err perform(void *arg, sync_actor *order)
 static int act(kin_args *args)
 {
     int index;
-    CHILD_CHECK(kin_unpack(args, &world.segment, &world.queue, &world.small, &index) == KIN_OK);
+    CHILD_CHECK(kin_unpack(args, &world.segment, &world.queue, &world.small, &world.mine, &index) == KIN_OK);
     world.s = kin_segment_data(world.segment);
     return sync_act(&world.s->actors[index], perform, NULL);
 }
@@ -241,7 +264,7 @@ static sync_actor *actor(int index, bool thread)
     if (thread)
         sync_enlist_thread(&crew, a, perform, NULL);
     else
-        sync_enlist_process(&crew, a, act, KIN_ARGS(world.segment, world.queue, world.small, index));
+        sync_enlist_process(&crew, a, act, KIN_ARGS(world.segment, world.queue, world.small, world.mine, index));
     return a;
 }
 
@@ -324,7 +347,7 @@ static void any_wakes(void **state)
     for (int i = 0; i < THINGS; i++)
         make_not_ready(i);
     sync_actor *thread = actor(0, true), *process = actor(1, false);
-    int theirs = 1 << EVENT | 1 << SEMAPHORE | 1 << UNDO | 1 << GET | 1 << PUT | 1 << OTHER;
+    int theirs = 1 << EVENT | 1 << SEMAPHORE | 1 << UNDO | 1 << GET | 1 << PUT | 1 << RECV | 1 << SEND | 1 << OTHER;
     for (int round = 0; round < 2; round++) {
         for (int which = 0; which < THINGS; which++) {
             if (which == CHILD && round == 0)
@@ -363,6 +386,125 @@ static void shut_down(void **state)
     check(kin_wait(items, 2, NULL, KIN_NOWAIT));
     assert_true(items[0].ready && items[1].ready);
     sync_dismiss(&crew);
+}
+
+static int holds_the_end(kin_args *args)
+{
+    kin_segment *mine;
+    kin_connection *end;
+    CHILD_CHECK(kin_unpack(args, &mine, &end) == KIN_OK);
+    struct shared *s = kin_segment_data(mine);
+    kin__add32(&s->taken, 1);
+    (void)kin_event_wait(&s->events[1], test_ms(60000));
+    return 4;
+}
+
+/* The other side ends: by being closed, or with the last process that has it. */
+static void the_other_end_goes(void **state)
+{
+    (void)state;
+    sync_actor *one = actor(0, true), *two = actor(1, false);
+    for (int how = 0; how < 3; how++) { /* closed; its process is killed; it ends */
+        kin_process *p = how != 0 ? test_start(holds_the_end, KIN_ARGS(world.segment, world.theirs)) : NULL;
+        make_not_ready(SEND);
+        if (how != 0) {
+            assert_true(crash_until_at_least(&world.s->taken, (uint32_t)how));
+            kin_connection_close(world.theirs);
+        }
+        sync_ask_asleep(one, FIRST_FEW, 1 << RECV | 1 << OTHER, KIN_FOREVER);
+        sync_ask_asleep(two, FIRST_FEW, 1 << SEND | 1 << EVENT, KIN_FOREVER);
+        if (how == 0)
+            kin_connection_close(world.theirs);
+        else
+            check(how == 1 ? kin_process_kill(p) : kin_event_set(&world.s->events[1]));
+        assert_int_equal(sync_answer(one), KIN_OK);
+        assert_int_equal(one->result, 0);
+        assert_int_equal(sync_answer(two), KIN_OK);
+        assert_int_equal(two->result, 1);
+        if (p != NULL)
+            assert_int_equal(crash_join(p), how == 1 ? -9 : 4);
+        kin_connection_close(world.mine);
+        sync_dismiss_one(&crew, 1);
+        crew.count = 1;
+        check(kin_pipe(&world.mine, &world.theirs, &(kin_pipe_options){.capacity = 4096}));
+        two = actor(1, false);
+    }
+    sync_dismiss(&crew);
+}
+
+/* What this end cannot do. */
+static void one_way(void **state)
+{
+    (void)state;
+    kin_connection *in, *out;
+    check(kin_pipe(&in, &out, &(kin_pipe_options){.one_way = true}));
+    kin_waitable items[2] = {KIN_WAIT_FOR(&world.s->event), KIN_WAIT_ROOM(in)};
+    check_fails(KIN_EPERM, kin_wait(items, 2, NULL, KIN_NOWAIT));
+    check_says("item 1");
+    items[1] = KIN_WAIT_FOR(out);
+    check_fails(KIN_EPERM, kin_wait(items, 2, NULL, KIN_NOWAIT));
+    items[1] = KIN_WAIT_ROOM(out);
+    check(kin_wait(items, 2, NULL, KIN_NOWAIT));
+    kin_connection_close(in);
+    kin_connection_close(out);
+}
+
+/* A place that is reserved, or taken, is no message, at the latest when somebody has looked for one. */
+static void in_place(void **state)
+{
+    (void)state;
+    sync_actor *a = actor(0, false);
+    kin_message message, other;
+    char byte;
+    check(kin_queue_reserve(world.queue, &message, 1, KIN_NOWAIT));
+    check_fails(KIN_EEMPTY, kin_queue_get(world.queue, &byte, 1, NULL, KIN_NOWAIT));
+    sync_ask_asleep(a, FIRST_FEW, 1 << GET | 1 << EVENT, KIN_FOREVER);
+    check(kin_queue_commit(world.queue, &message));
+    assert_int_equal(sync_answer(a), KIN_OK);
+    check(kin_queue_take(world.queue, &other, KIN_NOWAIT));
+    check_fails(KIN_EEMPTY, kin_queue_get(world.queue, &byte, 1, NULL, KIN_NOWAIT));
+    sync_ask_asleep(a, FIRST_FEW, 1 << GET | 1 << EVENT, KIN_FOREVER);
+    check(kin_queue_give_back(world.queue, &other));
+    assert_int_equal(sync_answer(a), KIN_OK);
+    check(kin_queue_get(world.queue, &byte, 1, NULL, KIN_NOWAIT));
+    sync_dismiss(&crew);
+}
+
+static void connect_to(void *arg)
+{
+    kin_connection *c;
+    if (kin_connect(&c, arg, KIN_NO_KEY, test_ms(20000)) == KIN_OK) {
+        kin__add32(&world.s->taken, 1);
+        (void)kin_connection_send(c, "hello", 5, test_ms(20000));
+        kin_connection_close(c);
+    }
+}
+
+/* A connection to accept; and one between programs, which has other things behind it than a pipe. */
+static void of_listeners(void **state)
+{
+    (void)state;
+    kin_listener *l;
+    kin_connection *c;
+    char name[64], text[8];
+    (void)snprintf(name, sizeof name, "kin-wait-test-%lld", (long long)kin_current_pid());
+    check(kin_listen(&l, name, KIN_NO_KEY, NULL));
+    kin_waitable items[2] = {KIN_WAIT_FOR(&world.s->event), KIN_WAIT_FOR(l)};
+    check_fails(KIN_ETIMEDOUT, kin_wait(items, 2, NULL, 20));
+    uv_thread_t thread;
+    assert_int_equal(uv_thread_create(&thread, connect_to, name), 0);
+    check(kin_wait(items, 2, NULL, test_ms(20000)));
+    assert_true(!items[0].ready && items[1].ready);
+    check(kin_listener_accept(l, &c, KIN_NOWAIT));
+    items[1] = KIN_WAIT_FOR(c);
+    check(kin_wait(items, 2, NULL, test_ms(20000)));
+    check(kin_connection_recv(c, text, sizeof text, NULL, KIN_NOWAIT));
+    check(kin_wait(items, 2, NULL, test_ms(20000))); /* its end */
+    check_fails(KIN_EPIPE, kin_connection_recv(c, text, sizeof text, NULL, KIN_NOWAIT));
+    uv_thread_join(&thread);
+    kin_connection_close(c);
+    kin_listener_close(l);
+    check_fails(KIN_EINVAL, kin_wait(items, 2, NULL, KIN_NOWAIT));
 }
 
 /* 64 and 65 are limits elsewhere. */
@@ -862,7 +1004,7 @@ int main(int argc, char **argv)
     }
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(each_kind_alone), CASE(all_that_are_ready), CASE(any_wakes), CASE(shut_down), CASE(many), CASE(many_sockets),
+        CASE(each_kind_alone), CASE(all_that_are_ready), CASE(any_wakes), CASE(shut_down), CASE(the_other_end_goes), CASE(one_way), CASE(in_place), CASE(of_listeners), CASE(many), CASE(many_sockets),
         CASE(time_outs), CASE(interrupted), CASE(killed), CASE(a_waiter_is_killed), CASE(of_sockets), CASE(readiness_that_goes_away),
         CASE(of_files), CASE(of_handles), CASE(no_signal_is_lost), CASE(wrong_use), CASE(in_a_copy), CASE(failing_calls),
         CASE(nothing_is_lost),

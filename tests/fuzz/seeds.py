@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the stored inputs that follow the forms on the wire: corpus/any, corpus/segment, corpus/start.
+"""Writes the stored inputs that follow the forms on the wire: corpus/any, corpus/segment, corpus/start, corpus/frame,
+corpus/handshake.
 
 Run it when a form has changed. What fuzzers have found lies beside them under other names, and is left alone.
 """
@@ -188,3 +189,81 @@ start_input("name-too-long", record(b"n" * 1100, pack()))
 start_input("name-of-no-bytes", record(values=pack(), name_size=0))
 start_input("name-beyond", record(values=pack(), name_size=1000))
 start_input("name-huge", record(values=pack(), name_size=U64))
+
+
+# ---- corpus/frame: src/frame.h ----
+
+PIECES, DIRECT, TAKE = 1, 2, 4
+
+
+def frame_input(name, stream, how=0, limit=1000, fault=0, cut=0):
+    write("frame", name, struct.pack("<BHBB", how, limit, fault, cut) + stream)
+
+
+def framed(*messages, long=False):
+    return b"".join((struct.pack(">iQ", -1, len(m)) if long else struct.pack(">i", len(m))) + m for m in messages)
+
+
+def pieces(*parts):
+    return b"".join(struct.pack("<H", len(p) | (0x8000 if last else 0)) + p for p, last in parts)
+
+
+some = framed(b"", b"x", b"message", b"m" * 300, b"")
+frame_input("nothing", b"")
+frame_input("messages", some)
+frame_input("messages-taken", some, TAKE)
+frame_input("messages-byte-by-byte", some, cut=1)
+frame_input("messages-in-threes", some, TAKE | DIRECT, cut=3)
+frame_input("messages-direct", some, DIRECT, cut=100)
+frame_input("messages-with-long-lengths", framed(b"", b"x", b"m" * 300, long=True), cut=5)
+frame_input("message-at-the-limit", framed(b"m" * 300), limit=300)
+frame_input("message-beyond-the-limit", framed(b"x", b"m" * 300), limit=299)
+frame_input("message-cut-short", framed(b"message")[:-1])
+frame_input("head-cut-short", framed(b"x") + b"\0\0")
+frame_input("long-head-cut-short", b"\xff\xff\xff\xff\0\0\0")
+frame_input("length-negative", struct.pack(">i", -2), limit=65535)
+frame_input("length-most-negative", struct.pack(">i", -2**31), limit=65535)
+frame_input("length-huge", struct.pack(">iQ", -1, 2**63), limit=65535)
+frame_input("length-most", struct.pack(">iQ", -1, U64), limit=65535, cut=1)
+frame_input("no-memory", some, fault=1)
+frame_input("no-memory-to-take", some, TAKE, fault=2)
+frame_input("pieces", pieces((b"whole", True), (b"", True), (b"half", False), (b"and half", True), (b"", False), (b"", True)), PIECES)
+frame_input("pieces-taken", pieces((b"whole", True), (b"", True), (b"half", False), (b"and half", True)), PIECES | TAKE, fault=2)
+frame_input("pieces-too-many", pieces((b"half", False), (b"and half", True)), PIECES, limit=10)
+
+
+# ---- corpus/handshake: src/auth.h ----
+
+BYTES_, RIGHT, ALMOST = 0, 1, 2
+CONNECTS, LISTENS = 0, 1
+
+
+def handshake_input(name, role, *messages, fault=0):
+    data = b""
+    for m in messages:
+        if isinstance(m, bytes):
+            data += struct.pack("<BH", BYTES_, len(m)) + m
+        else:
+            data += bytes(m)
+    write("handshake", name, bytes([role, fault]) + data)
+
+
+right = (RIGHT,)
+for role, name in ((CONNECTS, "connects"), (LISTENS, "listens")):
+    handshake_input(name + "-honestly", role, right, right, right)
+    handshake_input(name + "-and-more", role, right, right, right, right, b"#WELCOME#")
+    handshake_input(name + "-welcome-at-once", role, b"#WELCOME#")
+    handshake_input(name + "-failure", role, right, b"#FAILURE#", right)
+    handshake_input(name + "-empty", role, b"")
+    handshake_input(name + "-too-long", role, b"x" * 257)
+    handshake_input(name + "-longest", role, b"#CHALLENGE#{sha256}" + b"r" * 237, right)
+    handshake_input(name + "-old-challenge", role, b"#CHALLENGE#" + b"r" * 20)
+    handshake_input(name + "-md5-challenge", role, b"#CHALLENGE#{md5}" + b"r" * 40)
+    handshake_input(name + "-old-answer", role, b"0123456789abcdef")
+    handshake_input(name + "-md5-answer", role, b"{md5}0123456789abcdef")
+    handshake_input(name + "-wrong-answer", role, b"{sha256}" + b"m" * 32, right)
+    handshake_input(name + "-short-answer", role, b"{sha256}" + b"m" * 31)
+    handshake_input(name + "-short-challenge", role, b"#CHALLENGE#{sha256}" + b"r" * 19)
+    for step in range(3):
+        handshake_input(name + "-almost-%d" % step, role, *([right] * step + [(ALMOST, 30, 1), right, right]))
+        handshake_input(name + "-no-memory-%d" % step, role, *([right] * 3), fault=step + 1)

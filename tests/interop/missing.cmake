@@ -1,1 +1,0 @@
-message("skipped: there is no python3")
