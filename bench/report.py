@@ -74,6 +74,8 @@ def worst(group, parameter, subject):
     return one(group, parameter, subject, max)
 
 
+STORM_FORMS = ("kin", "kin-relaxed", "kin-place")
+
 GOALS = [
     Goal("start+join, small parent: time / fork+_exit+wait",
          median("start", "0MB", "kin-fork"), median("start", "0MB", "fork"), "<=", 1.5),
@@ -112,6 +114,46 @@ GOALS = [
     Goal("many locks at once: created, taken and released", one("many", "worked", "kin", min), None, ">=", "locks"),
     Goal("many locks at once: passed to a child, taken and released there",
          one("many", "passed", "kin", min), None, ">=", "passed"),
+    Goal("queue 1→1, 64 B: times as many messages/s as Boost.Interprocess",
+         median("queue", "1-1-64", "boost"), median("queue", "1-1-64", "kin"), ">=", 4),
+    Goal("queue 1→1, 64 B: times as many messages/s as ZeroMQ",
+         median("queue", "1-1-64", "zeromq"), median("queue", "1-1-64", "kin"), ">=", 7),
+    Goal("queue 1→1, 64 B: times as many messages/s as Python's Queue",
+         median("queue", "1-1-64", "python-queue"), median("queue", "1-1-64", "kin"), ">=", 100),
+    Goal("queue 1→1, 64 B: times as many messages/s as a bare ring for one and one",
+         median("queue", "1-1-64", "spsc"), median("queue", "1-1-64", "kin"), ">=", 0.45),
+    Goal("queue 2→2, 64 B: times as many messages/s as Vyukov's ring",
+         median("queue", "2-2-64", "vyukov"), median("queue", "2-2-64", "kin"), ">=", 1.0),
+    Goal("queue 2→2, 64 B: times as many messages/s as a ring under a robust pthread mutex",
+         median("queue", "2-2-64", "robust"), median("queue", "2-2-64", "kin"), ">=", 5),
+    Goal("queue 1→1, 64 B, relaxed order, batches: times as many messages/s as a bare ring for one and one",
+         median("queue", "1-1-64", "spsc"), median("queue", "1-1-64", "kin-relaxed-many"), ">=", 0.8),
+    Goal("queue 1→1, 1 MB in place: time / 64 B in place, as many on their way at most",
+         median("queue", "1-1-1048576", "kin-place"), median("queue", "1-1-64", "kin-place-few"), "<=", 1.5),
+    Goal("queue 1→1, 1 MB in place: time / 64 B in place", median("queue", "1-1-1048576", "kin-place"),
+         median("queue", "1-1-64", "kin-place"), "<=", 1.5),
+    Goal("queue 1→1, 1 MB copied in and out: share of the bandwidth of one memcpy",
+         median("queue", "1-1-1048576", "memcpy"), median("queue", "1-1-1048576", "kin"), ">=", 0.4),
+    Goal("queue, round trip, 64 B: times as fast as Python's Queue",
+         median("queue-trip", "64-free", "python-queue"), median("queue-trip", "64-free", "kin"), ">=", 100),
+    Goal("queue, round trip, 64 B: times as fast as ZeroMQ (PAIR, or REQ and REP)",
+         better(median("queue-trip", "64-free", "zeromq"), median("queue-trip", "64-free", "zeromq-req")),
+         median("queue-trip", "64-free", "kin"), ">=", 40),
+    Goal("queue, round trip, 64 B: time / one cache line there and back, measured beside it",
+         median("queue-trip", "64-free", "kin"), median("queue-line", "64-free", "kin"), "<=", 4),
+    Goal("queue, round trip, 64 B, parked: time / raw futex",
+         median("queue-trip", "64-parked", "kin"), median("queue-trip", "64-parked", "futex"), "<=", 1.1),
+    Goal("queue, kill storm: kills", median("queue-storm", "kills", "kin"), None, ">=", 10000),
+    Goal("queue, kill storm: kills per second", median("queue-storm", "per-second", "kin"), None, ">=", 300),
+    Goal("queue, kill storm, whatever the form: a process put or got nothing for 100 ms",
+         largest(*(worst("queue-storm", "stalls", form) for form in STORM_FORMS)), None, "<=", 0),
+    Goal("queue, kill storm, whatever the form: messages corrupt, in disorder, lost or too many",
+         total(*((1, worst("queue-storm", what, form)) for form in STORM_FORMS for what in ("corrupt", "disorder", "lost"))),
+         None, "<=", 0),
+    Goal("queue, kill storm, whatever the form: messages that do not fit any more",
+         largest(*(worst("queue-storm", "capacity", form) for form in STORM_FORMS)), None, "<=", 0),
+    Goal("queue, kill storm: share of the calm rate", median("queue-storm", "calm", "kin"), median("queue-storm", "storm", "kin"),
+         ">=", 0.25),
     Goal("map, trivial task, default chunk: times as many tasks/s as Python's Pool",
          median("map", "default", "python"), median("map", "default", "kin"), ">=", 20.0),
     Goal("map, trivial task, default chunk: time per item / libgomp dynamic,1",
@@ -125,7 +167,12 @@ GOALS = [
 ]
 
 # The groups of lines that run.sh makes when it is asked for one; others make lines of their own name.
-MADE_BY = {"sync": ("contended", "event", "roundtrip", "barrier", "death", "deadlock", "idle", "many")}
+MADE_BY = {"sync": ("contended", "event", "roundtrip", "barrier", "death", "deadlock", "idle", "many"),
+           "queue": ("queue", "queue-cpu", "queue-fill", "queue-storm"),
+           "queue-trip": ("queue-trip", "queue-trip-cpu", "queue-line")}
+# Lines that are columns in the table of another group, and what these are called.
+BESIDE = {"queue": {"queue-cpu": "CPU, ns", "queue-fill": "full, %"},
+          "queue-trip": {"queue-trip-cpu": "CPU, ns", "queue-line": "line, ns"}}
 
 TITLES = {
     "start": "start: one process started and joined",
@@ -138,6 +185,9 @@ TITLES = {
     "deadlock": "deadlock: from the call that closes a cycle until one of it is told",
     "idle": "idle: a process that waits for a lock",
     "many": "many: many locks at once",
+    "queue": "queue: messages one way, without a pause",
+    "queue-trip": "queue-trip: a message there and one back",
+    "queue-storm": "queue-storm: producers and consumers are killed at random and replaced",
     "map": "map: time per item with 2 workers",
     "crunch": "crunch: a whole program, wall time",
 }
@@ -154,9 +204,15 @@ PARAMETERS = {
     "2-p50": "AB-BA, p50", "2-max": "AB-BA, longest", "20-p50": "ring of 20, p50", "20-max": "ring of 20, longest",
     "false-alarms": "false alarms", "wake-ups": "wake-ups", "take-release": "take and release all", "pass": "pass to a child",
     "worked": "worked", "passed": "passed to a child",
+    "kills": "kills", "per-second": "kills per second", "calm": "before, per message", "storm": "meanwhile, per message",
+    "stalls": "100 ms without a message", "longest": "longest without a message", "corrupt": "corrupt", "disorder": "in disorder",
+    "lost": "lost or too many", "capacity": "do not fit any more",
     "program": "whole program",
     "pool": "the pool alone",
 }
+SIZES = {8: "8 B", 64: "64 B", 1024: "1 KB", 65536: "64 KB", 1048576: "1 MB"}
+PARAMETERS.update({f"{n}-{n}-{size}": f"{n} → {n}, {text}" for n in (1, 2, 4) for size, text in SIZES.items()})
+PARAMETERS.update({f"{size}-{how}": f"{text}, {how}" for how in ("free", "parked") for size, text in SIZES.items()})
 # What the others of a group are compared with.
 REFERENCE = {"start": "kin-fork", "roundtrip": "futex", "crunch": "workers-2"}  # kin in the others
 NAMES = {
@@ -177,6 +233,14 @@ NAMES = {
     "python": "Python Pool(2).map", "python-chunk1": "Python Pool(2).map, chunksize 1",
     ("contended", "python"): "Python Lock", ("event", "python"): "Python Event", ("barrier", "python"): "Python Barrier",
     ("many", "python"): "Python Lock",
+    "kin-many": "kin, batches", "kin-relaxed": "kin, relaxed order", "kin-relaxed-many": "kin, relaxed order, batches",
+    "kin-place": "kin, in place", "kin-place-few": "kin, in place, at most 51", "kin-segment": "kin, memory of their own",
+    "kin-pipe": "kin, pipe", "kin-spin": "kin, KIN_SPIN=1000", "kin-parked": "kin, KIN_SPIN=0",
+    "spsc": "bare ring for one and one", "vyukov": "Vyukov's ring", ("queue", "robust"): "ring under a robust pthread mutex",
+    ("queue-trip", "robust"): "ring under a robust pthread mutex", "boost": "Boost.Interprocess message_queue",
+    "zeromq": "ZeroMQ, ipc, PUSH and PULL", ("queue-trip", "zeromq"): "ZeroMQ, ipc, PAIR", "zeromq-req": "ZeroMQ, ipc, REQ and REP",
+    "pipe": "pipe", "socketpair": "socketpair, SOCK_SEQPACKET", "mq": "POSIX message queue", "memcpy": "memcpy alone",
+    "python-queue": "Python Queue", "python-simplequeue": "Python SimpleQueue", "python-pipe": "Python Pipe",
     "workers-1": "kin, 1 worker", "workers-2": "kin, 2 workers",
 }
 NOTES = {
@@ -206,6 +270,23 @@ NOTES = {
             "round only.",
     "many": "{locks} locks of their own, each with its segment; {passed} of them passed to one child in a list, from before the "
             "start to after the join.",
+    "queue": "{rate_ms} ms per round after 50 ms of warm-up, with a queue of 1 MB (8 MB for messages of 1 MB; in place 64 MB, which "
+             "are 63 of them; *at most 51*: a queue of so few), or what comes next to that in a subject. Processes are bound to the CPUs "
+             "in turn, so that of more than one and one a producer and a consumer share a CPU. Each message carries its number at both "
+             "ends (in place only at its beginning: the rest is neither written nor read), and each consumer checks it; all must "
+             "have come at the end. *CPU* is what all processes together used for a message, "
+             "*full* how full the queue was in the mean: when it is nearly empty each message is a cache miss of its own, when it "
+             "is backlogged several share one, and the same program is then several times as fast. Rings spin, then yield. "
+             "Batches are of 32. Python's Pipe moves bytes, the others pickle. {peers}",
+    "queue-trip": "Mean of {queue_trips} per round (Python: half; those that spin: a hundred times as many), by two processes on "
+                  "two CPUs. *Free*: both as fast as they can. *Parked*: each answers only when the other is asleep, as the system "
+                  "says, and kin does not spin (KIN_SPIN=0); two wake-ups. *Line* is one cache line there and back between the "
+                  "same two processes, just before: no message is faster. *CPU* is that of both for a trip.",
+    "queue-storm": "{storm_kills} kills, in the first round only. Two producers and two consumers on a queue of 64 KB, nowhere "
+                   "bound; a victim is chosen at random, killed with SIGKILL and replaced when it has ended, about every 3 ms. "
+                   "Messages of 24 to 256 bytes have a number and a checksum. *Lost or too many* are those beyond one for each "
+                   "kill; *in disorder* is not counted in place, where what a dead consumer had taken comes again. Capacity is "
+                   "counted in empty messages before and after.",
     "map": "Items of 8 bytes in, 8 bytes out; 1 000 000 of them, 200 000 with chunk 1 (Python: 20 000), 2 000 of 100 µs. "
            "Pools and threads exist before the clock starts. kin's time includes copying the items into and out of "
            "shared memory; threads need no copies, Python's objects are pickled. The 100 µs task is a fixed chain of "
@@ -237,9 +318,13 @@ def figure(x):
     return f"{x:.1f}" if x >= 100 else f"{x:.3g}"
 
 
+def figure_of(values):
+    return figure(statistics.median(values.values())) if values else ""
+
+
 # Units in which "how often per second" makes sense, in parts of a second; but not for these groups.
 PER_SECOND = {"us": 1e6, "ns": 1e9, "ns/item": 1e9}
-ONE_BY_ONE = ("death", "deadlock", "idle", "many")
+ONE_BY_ONE = ("death", "deadlock", "idle", "many", "queue-storm")
 
 
 def per_second(value, group, unit, about):
@@ -321,9 +406,10 @@ def group_table(data, units, group, about):
     short = {unit: "µs" if unit == "us" else unit for unit in used}
     reference = REFERENCE.get(group, "kin")
     print(f"## {TITLES[group]}\n\n{NOTES[group].format(**about)}\n")
+    beside = BESIDE.get(group, {})
     print(f"| | subject | median{', ' + short[min(used)] if len(used) == 1 else ''} | min – max | per second "
-          f"| time / {name(group, reference)} | single rounds |")
-    print("|---|---|---|---|---|---|---|")
+          f"{''.join(f'| {title} ' for title in beside.values())}| time / {name(group, reference)} | single rounds |")
+    print("|---|---|---|---|---|---|---|" + "---|" * len(beside))
     for (g, parameter), subjects in data.items():
         if g != group:
             continue
@@ -331,13 +417,14 @@ def group_table(data, units, group, about):
         for subject, values in subjects.items():
             value = statistics.median(values.values())
             against = "| | |"
-            if unit != "%" and reference in subjects and len(subjects) > 1:
+            if unit != "%" and reference in subjects and len(subjects) > 1 and min(subjects[reference].values()) > 0:
                 against = "| 1 | |"
                 if subject != reference:
                     r, rounds = compare_values(values, subjects[reference])
                     against = f"| {ratio(r)} | {span(rounds, ratio) if rounds else ''} |"
             print(f"| {shown} | {name(group, subject)} | {figure(value)}{' ' + short[unit] if len(used) > 1 else ''} "
-                  f"| {span(values.values())} | {per_second(value, group, unit, about)} {against}")
+                  f"| {span(values.values())} | {per_second(value, group, unit, about)} "
+                  f"{''.join(f'| {figure_of(find(data, g, parameter, subject))} ' for g in beside)}{against}")
     print()
 
 
@@ -351,7 +438,8 @@ def head(about):
         print("**The machine was not idle when this began: do not trust the figures.**\n")
     for key, name in (("kin", "kin"), ("cpu", "CPU"), ("cores", "usable cores"), ("memory", "memory"), ("kernel", "kernel"),
                       ("virtual", "virtual machine"), ("hugepages", "transparent huge pages"), ("gcc", "gcc"),
-                      ("glibc", "C library"), ("libgomp", "libgomp"), ("python", "Python"),
+                      ("glibc", "C library"), ("libgomp", "libgomp"), ("boost", "Boost"), ("zeromq", "ZeroMQ"),
+                      ("python", "Python"),
                       ("load", "load average before"), ("stolen", "CPU time stolen by the host")):
         if about.get(key):
             print(f"- {name}: {about[key]}")
@@ -367,7 +455,10 @@ def main():
     data, units = read_raw(os.path.join(directory, "raw"))
     head(about)
     goals(data, about)
-    for group in dict.fromkeys(group for group, _ in data):
+    columns = {group for groups in BESIDE.values() for group in groups}
+    about["peers"] = " ".join(f"Left out: {what} ({about[key]})." for key, what in
+                              (("no_boost", "Boost.Interprocess"), ("no_zeromq", "ZeroMQ")) if key in about)
+    for group in dict.fromkeys(group for group, _ in data if group not in columns):
         group_table(data, units, group, about)
     with open(os.path.join(directory, "failed"), encoding="utf-8") as lines:
         failed = lines.read().splitlines()

@@ -8,15 +8,18 @@
 #     --quick      3 rounds, fewer repeats and no 4 GB parent: to see that everything works, not for figures
 #     --out FILE   writes the report there too; it always goes to standard output
 #     --build DIR  where to build (default build/bench)
-#     groups       start lock sync map crunch (default: all)
+#     groups       start lock sync queue queue-trip map crunch (default: all)
 #
 # A subject that fails or gives a wrong result is named in the report, and the exit code is then 1.
+#
+# Needed, of Debian's packages: cmake gcc libuv1-dev python3. What needs one of these is left out without it, and that is said:
+# libboost-dev and g++ (the peer Boost.Interprocess), libzmq3-dev (the peer ZeroMQ), strace (the system calls of an event).
 set -u -o pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 command_line="bench/run.sh${*:+ $*}"
 rounds='' quick=0 out='' build=$root/build/bench groups=()
-all_groups=(start lock sync map crunch)
+all_groups=(start lock sync queue queue-trip map crunch)
 
 die()
 {
@@ -30,8 +33,8 @@ while [ $# -gt 0 ]; do
     --out) [ $# -gt 1 ] || die "--out needs a file"; out=$2; shift ;;
     --build) [ $# -gt 1 ] || die "--build needs a directory"; build=$2; shift ;;
     --quick) quick=1 ;;
-    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    start | lock | sync | map | crunch) groups+=("$1") ;;
+    -h | --help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    start | lock | sync | queue | queue-trip | map | crunch) groups+=("$1") ;;
     *) die "unknown option or group: $1" ;;
     esac
     shift
@@ -40,9 +43,11 @@ done
 if [ $quick = 1 ]; then
     rounds=${rounds:-3} start_n=50 python_start_n=5 lock_n=1000000 repeats=2 sizes=(0 100 1000) rows=30000
     contended_ms=100 trips=300 barrier_n=500 deaths=20 rings=5 waits=20000 idle_s=3 locks=1000 passed=100
+    rate_ms=100 queue_trips=300 storm_kills=300 calm_s=1
 else
     rounds=${rounds:-7} start_n=200 python_start_n=20 lock_n=10000000 repeats=20 sizes=(0 100 1000 4000) rows=300000
     contended_ms=500 trips=2000 barrier_n=5000 deaths=200 rings=50 waits=1000000 idle_s=10 locks=10000 passed=1000
+    rate_ms=300 queue_trips=2000 storm_kills=10000 calm_s=2
 fi
 [[ $rounds =~ ^[1-9][0-9]{0,2}$ ]] || die "--rounds takes a number from 1 to 999"
 ring_of_20=$(((rings + 4) / 5))
@@ -55,6 +60,10 @@ python=${PYTHON:-python3}
 flags=(-O2 -std=c11 -Wall -Wextra)
 strace=no
 strace -o /dev/null true 2>/dev/null && strace=yes
+
+boost=no zeromq=no
+printf '#include <boost/interprocess/ipc/message_queue.hpp>\n' | "${CXX:-g++}" -E -x c++ - >/dev/null 2>&1 && boost=yes
+printf '#include <zmq.h>\n' | "$cc" -E - >/dev/null 2>&1 && zeromq=yes
 
 build_kin()
 {
@@ -75,7 +84,21 @@ build_peers()
     "$cc" "${flags[@]}" -fopenmp "$p/map.c" -o "$to/map" || return
     "$cc" "${flags[@]}" "$p/work.c" -o "$to/work" || return
     "$cc" "${flags[@]}" -shared -fPIC "$p/work.c" -o "$to/libwork.so" || return
-    "$cc" "${flags[@]}" "$p/wall.c" -o "$to/wall"
+    "$cc" "${flags[@]}" "$p/wall.c" -o "$to/wall" || return
+    "$cc" "${flags[@]}" "$p/ring.c" -o "$to/ring" -pthread || return
+    "$cc" "${flags[@]}" "$p/channel.c" -o "$to/channel" -lrt || return
+    if [ $boost = yes ]; then
+        "${CXX:-g++}" -O2 -Wall -Wextra -c "$p/boost.cpp" -o "$to/boost-queue.o" || return
+        "$cc" "${flags[@]}" -c "$p/boost.c" -o "$to/boost.o" || return
+        "${CXX:-g++}" "$to/boost.o" "$to/boost-queue.o" -o "$to/boost" -pthread -lrt || return
+    else
+        echo "bench: left out: Boost.Interprocess (libboost-dev and g++ are not installed)" >&2
+    fi
+    if [ $zeromq = yes ]; then
+        "$cc" "${flags[@]}" "$p/zeromq.c" -o "$to/zeromq" -lzmq
+    else
+        echo "bench: left out: ZeroMQ (libzmq3-dev is not installed)" >&2
+    fi
 }
 
 # Lines of a subject go to the raw file, with the round before each.
@@ -158,6 +181,104 @@ run_sync()
     run "$python" "$py/sync.py" many $locks
 }
 
+# One round of the group queue: how fast messages go one way. What a subject cannot do, it is not asked to: the rings know one size,
+# a pipe that several use carries at most 4 096 bytes, and POSIX queues are limited by the system.
+run_queue()
+{
+    local kin=$build/bench/bench_queue peers=$build/peers py=$root/bench/peers/channel.py size n who how
+    for size in 8 64 1024 65536 1048576; do
+        for who in plain many relaxed relaxed-many place pipe; do
+            [ $size-$who != 1048576-many ] && [ $size-$who != 1048576-relaxed-many ] || continue
+            run "$kin" rate $who 1 1 $size $rate_ms
+        done
+        for who in spsc vyukov robust; do
+            run "$peers/ring" $who rate 1 1 $size $rate_ms
+        done
+        [ $boost = no ] || run "$peers/boost" rate 1 1 $size $rate_ms
+        [ $zeromq = no ] || run "$peers/zeromq" push rate 1 1 $size $rate_ms
+        run "$peers/channel" pipe rate 1 1 $size $rate_ms
+        [ $size -gt 65536 ] || run "$peers/channel" socketpair rate 1 1 $size $rate_ms
+        [ $size -gt 1024 ] || run "$peers/channel" mq rate 1 1 $size $rate_ms
+        for who in Queue SimpleQueue Pipe; do
+            run "$python" "$py" $who rate 1 1 $size $rate_ms
+        done
+        run "$peers/channel" memcpy $size $rate_ms
+    done
+    run "$kin" rate segment 1 1 1048576 $rate_ms
+    run "$kin" rate place-few 1 1 64 $rate_ms
+    for how in spin parked; do
+        run "$kin" rate plain 1 1 64 $rate_ms $how
+    done
+    for n in 2 4; do
+        for who in plain many relaxed relaxed-many place pipe; do
+            run "$kin" rate $who $n $n 64 $rate_ms
+        done
+        for how in spin parked; do
+            run "$kin" rate plain $n $n 64 $rate_ms $how
+        done
+        for who in vyukov robust; do
+            run "$peers/ring" $who rate $n $n 64 $rate_ms
+        done
+        [ $boost = no ] || run "$peers/boost" rate $n $n 64 $rate_ms
+        [ $zeromq = no ] || run "$peers/zeromq" push rate $n $n 64 $rate_ms
+        for who in pipe socketpair mq; do
+            run "$peers/channel" $who rate $n $n 64 $rate_ms
+        done
+        for who in Queue SimpleQueue; do
+            run "$python" "$py" $who rate $n $n 64 $rate_ms
+        done
+    done
+    [ "$round" -gt 1 ] || run_storm # takes half a minute each
+}
+
+run_storm()
+{
+    local who
+    for who in plain relaxed place; do
+        run "$build/bench/bench_queue_storm" $who $storm_kills $calm_s
+    done
+}
+
+# One round of the group queue-trip: a message there and one back. Who spins makes a hundred times as many.
+run_queue_trip()
+{
+    local kin=$build/bench/bench_queue peers=$build/peers py=$root/bench/peers/channel.py size who how
+    local many=$((100 * queue_trips))
+    for size in 8 64 1024 65536; do
+        for who in plain relaxed place pipe; do
+            run "$kin" trip $who $size $((size > 1024 ? queue_trips : many)) free
+        done
+        run "$peers/ring" spsc trip $size $((size > 1024 ? queue_trips : many)) free
+        [ $boost = no ] || run "$peers/boost" trip $size $queue_trips free
+        [ $zeromq = no ] || run "$peers/zeromq" pair trip $size $queue_trips free
+        for who in pipe socketpair; do
+            run "$peers/channel" $who trip $size $queue_trips free
+        done
+        for who in Queue SimpleQueue Pipe; do
+            run "$python" "$py" $who trip $size $((queue_trips / 2)) free
+        done
+    done
+    for who in vyukov robust; do
+        run "$peers/ring" $who trip 64 $many free
+    done
+    [ $zeromq = no ] || run "$peers/zeromq" req trip 64 $queue_trips free
+    for who in mq futex; do
+        run "$peers/channel" $who trip 64 $queue_trips free
+    done
+    run "$kin" trip plain 64 $many free spin
+    run "$kin" trip plain 64 $queue_trips free parked
+    for who in plain relaxed pipe; do
+        run "$kin" trip $who 64 $queue_trips parked
+    done
+    for who in futex pipe socketpair mq; do
+        run "$peers/channel" $who trip 64 $queue_trips parked
+    done
+    [ $boost = no ] || run "$peers/boost" trip 64 $queue_trips parked
+    for who in Queue SimpleQueue Pipe; do
+        run "$python" "$py" $who trip 64 $((queue_trips / 2)) parked
+    done
+}
+
 # One round of a group: its subjects, one after another.
 run_group()
 {
@@ -186,6 +307,8 @@ run_group()
         done
         ;;
     sync) run_sync ;;
+    queue) run_queue ;;
+    queue-trip) run_queue_trip ;;
     map)
         n=1000000 r=$repeats
         run "$kin/bench_map" default $n "$r" $workers 0
@@ -249,6 +372,14 @@ about_machine()
     echo "idle_s=$idle_s"
     echo "locks=$locks"
     echo "passed=$passed"
+    echo "rate_ms=$rate_ms"
+    echo "queue_trips=$queue_trips"
+    echo "storm_kills=$storm_kills"
+    echo "calm_s=$calm_s"
+    [ $boost = yes ] || echo "no_boost=libboost-dev or g++ is not installed"
+    [ $zeromq = yes ] || echo "no_zeromq=libzmq3-dev is not installed"
+    echo "boost=$(sed -n 's/#define BOOST_LIB_VERSION "\(.*\)"/\1/p' /usr/include/boost/version.hpp 2>/dev/null | tr _ .)"
+    echo "zeromq=$(sed -n 's/#define ZMQ_VERSION_[MP][A-Z]* //p' /usr/include/zmq.h 2>/dev/null | paste -sd.)"
     echo "strace=$strace"
     echo "kin=$(sed -n 's/#define KIN_VERSION_[A-Z]* //p' "$root/include/kin/base.h" | paste -sd.) ($commit), -O2"
     echo "cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"

@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# libuv and cmocka for the Windows build: see ci/deps.sh.
+# libuv, Mbed TLS and cmocka for the Windows build: see ci/deps.sh.
 exec "$(dirname "$0")/deps.sh" windows "$@"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds libuv and cmocka for another system, as static libraries, from the distribution's source packages.
+# Builds libuv, Mbed TLS and cmocka for another system, as static libraries, from the distribution's source packages.
 #
 #     ci/deps.sh windows|aarch64 [PREFIX]        default prefix: build/deps/<system>
 #
@@ -17,7 +17,8 @@ esac
 prefix=${2:-$root/build/deps/$target}
 sources=$root/build/deps/sources
 build=$root/build/deps/build-$target
-recipe=1 # raise it when this script builds something else from the same sources
+packages=(libuv1 mbedtls cmocka)
+recipe=2 # raise it when this script builds something else from the same sources
 
 # Where the machine's packages come from: prints a source list, with the mirror and the key that apt uses for its packages.
 source_list() {
@@ -58,10 +59,10 @@ source_list() {
         END { flush() }' "${files[@]}"
 }
 
-# Downloads the source packages to $sources and unpacks them to $sources/libuv1 and $sources/cmocka.
+# Downloads the source packages to $sources and unpacks each to $sources/<its name>.
 fetch() {
-    [ -e "$sources/complete" ] && return 0
-    have apt-get || die "no apt-get: fill $sources/libuv1 and $sources/cmocka with their sources by hand, then touch $sources/complete"
+    [ -f "$sources/complete" ] && [ "$(cat "$sources/complete")" = "${packages[*]}" ] && return 0
+    have apt-get || die "no apt-get: fill the folders ${packages[*]} of $sources with their sources by hand, then write that list to $sources/complete"
     have dpkg-source || die "no dpkg-source: run ci/setup.sh test"
     rm -rf "$sources"
     mkdir -p "$sources/lists/partial" "$sources/cache/archives/partial" || die "cannot write to $sources"
@@ -71,15 +72,15 @@ fetch() {
         -o "Dir::State::Lists=$sources/lists" -o "Dir::Cache=$sources/cache" -o "APT::Sandbox::User=$(id -un)"
         -o Acquire::Languages=none -o Acquire::Retries=3)
     (cd "$sources" && "${apt[@]}" update) || die "apt-get update of the source lists failed"
-    (cd "$sources" && "${apt[@]}" source --download-only libuv1 cmocka) || die "apt-get source libuv1 cmocka failed"
+    (cd "$sources" && "${apt[@]}" source --download-only "${packages[@]}") || die "apt-get source ${packages[*]} failed"
     local package dsc
-    for package in libuv1 cmocka; do
+    for package in "${packages[@]}"; do
         dsc=$(ls "$sources/${package}_"*.dsc 2>/dev/null | head -n 1)
         [ -n "$dsc" ] || die "no source package $package arrived"
         (cd "$sources" && dpkg-source -x "$dsc" "$package") || die "cannot unpack $dsc"
     done
     rm -rf "$sources/lists" "$sources/cache"
-    touch "$sources/complete"
+    printf '%s\n' "${packages[*]}" >"$sources/complete"
 }
 
 fetch
@@ -101,6 +102,15 @@ library=$(find "$build/libuv" -maxdepth 1 -name 'libuv*.a' ! -name '*.dll.a' | h
 [ -n "$library" ] || die "libuv's build left no static library"
 cp "$library" "$prefix/lib/libuv_a.a" && cp -R "$sources/libuv1/include/." "$prefix/include/" || die "cannot copy libuv"
 
+# Mbed TLS: of its three libraries the one with the algorithms.
+cmake -S "$sources/mbedtls" -B "$build/mbedtls" "${common[@]}" -DENABLE_TESTING=OFF -DENABLE_PROGRAMS=OFF \
+    -DUSE_STATIC_MBEDTLS_LIBRARY=ON -DUSE_SHARED_MBEDTLS_LIBRARY=OFF -DMBEDTLS_FATAL_WARNINGS=OFF || die "configuring Mbed TLS failed"
+cmake --build "$build/mbedtls" --target mbedcrypto -j "$jobs" || die "building Mbed TLS failed"
+library=$(find "$build/mbedtls" -name 'libmbedcrypto*.a' ! -name '*.dll.a' | head -n 1)
+[ -n "$library" ] || die "Mbed TLS's build left no static library"
+cp "$library" "$prefix/lib/libmbedcrypto.a" && cp -R "$sources/mbedtls/include/mbedtls" "$sources/mbedtls/include/psa" "$prefix/include/" ||
+    die "cannot copy Mbed TLS"
+
 cmake -S "$sources/cmocka" -B "$build/cmocka" "${common[@]}" -DBUILD_SHARED_LIBS=OFF -DWITH_STATIC_LIB=ON \
     -DWITH_EXAMPLES=OFF -DUNIT_TESTING=OFF || die "configuring cmocka failed"
 cmake --build "$build/cmocka" -j "$jobs" || die "building cmocka failed"
@@ -110,4 +120,4 @@ cp "$library" "$prefix/lib/libcmocka.a" && cp "$sources/cmocka/include/cmocka.h"
 
 rm -rf "$build"
 printf '%s\n' "$version" >"$prefix/built-from"
-say "deps.sh: libuv and cmocka for $target are in $prefix"
+say "deps.sh: libuv, Mbed TLS and cmocka for $target are in $prefix"

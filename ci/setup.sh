@@ -2,7 +2,7 @@
 # Installs what the other scripts need on Debian or Ubuntu, with apt-get, as root or through sudo. Looks first: where
 # everything is there already it changes nothing and needs neither.
 #
-#     ci/setup.sh demo      compiler, CMake, Ninja, libuv
+#     ci/setup.sh demo      compiler, CMake, Ninja, libuv, Mbed TLS
 #     ci/setup.sh [test]    that, and what ci/test.sh needs: cmocka, clang, mingw-w64, Wine, an arm64 compiler, qemu …
 set -u
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -36,6 +36,8 @@ has_cmake() {
 has_ninja() { have ninja; }
 has_libuv() { compiles cc -luv <<<'#include <uv.h>
 int main(void) { return uv_version() == 0; }'; }
+has_mbedtls() { compiles cc -lmbedcrypto <<<'#include <psa/crypto.h>
+int main(void) { return psa_crypto_init() != PSA_SUCCESS; }'; }
 has_pkg_config() { have pkg-config; }
 has_cmocka() { compiles cc -lcmocka <<<'#include <stdarg.h>
 #include <stddef.h>
@@ -64,6 +66,7 @@ wants_demo=(
     "cmake: cmake"
     "ninja: ninja-build"
     "libuv: libuv1-dev"
+    "mbedtls: libmbedtls-dev"
     "pkg_config: pkg-config"
 )
 wants_test=(

@@ -13,7 +13,7 @@ set -u
 . "$root/ci/wine.sh"
 cd "$root" || exit 1
 
-all_stages=(linux-gcc linux-clang-asan-ubsan linux-tsan linux-helgrind windows-wine aarch64-qemu consumer format)
+all_stages=(linux-gcc linux-clang-asan-ubsan linux-tsan linux-helgrind linux-fuzz windows-wine aarch64-qemu consumer format)
 logs=$root/build/ci
 NOT_HERE=77 # what a stage returns that could not judge anything here, having said why
 
@@ -62,6 +62,11 @@ stage_linux_tsan() {
 stage_linux_helgrind() {
     build linux-helgrind -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DKIN_HELGRIND=ON -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=20 &&
         run_tests linux-helgrind -L '^threads$'
+}
+
+# Every fuzz target for a moment: what a change breaks at once. ci/fuzz.sh by hand goes on for longer.
+stage_linux_fuzz() {
+    "$root/ci/fuzz.sh" 15
 }
 
 stage_windows_wine() {

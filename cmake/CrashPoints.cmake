@@ -4,7 +4,7 @@
 #     CRASH_POINTS(X)   X("lock.acquired", "src/lock.c", "lock_death_test points_test")
 #
 # The last are the crash tests whose source names the point.
-file(GLOB_RECURSE sources RELATIVE "${ROOT}" "${ROOT}/src/*.c")
+file(GLOB_RECURSE sources RELATIVE "${ROOT}" "${ROOT}/src/*.c" "${ROOT}/src/*.h")
 file(GLOB tests "${ROOT}/tests/crash/*.c")
 list(SORT sources)
 foreach(test IN LISTS tests)

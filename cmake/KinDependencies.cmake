@@ -31,6 +31,31 @@ function(kin_find_libuv)
       PARENT_SCOPE)
 endfunction()
 
+# Finds Mbed TLS: the target MbedTLS::Crypto and KIN_HAS_AUTH, as KIN_AUTH wants it. It is not fetched: what proves keys should
+# be the one that the system keeps up to date, or one that was chosen.
+function(kin_find_mbedtls)
+  set(KIN_HAS_AUTH
+      OFF
+      PARENT_SCOPE)
+  set(MbedTLS_PKG_CONFIG "")
+  if(KIN_AUTH STREQUAL "AUTO")
+    find_package(MbedTLS 2.28 MODULE)
+    if(NOT MbedTLS_FOUND)
+      message(STATUS "Without Mbed TLS: connections between programs cannot prove a key")
+    endif()
+  elseif(KIN_AUTH)
+    find_package(MbedTLS 2.28 MODULE REQUIRED)
+  endif()
+  if(KIN_AUTH AND MbedTLS_FOUND)
+    set(KIN_HAS_AUTH
+        ON
+        PARENT_SCOPE)
+  endif()
+  set(MbedTLS_PKG_CONFIG
+      "${MbedTLS_PKG_CONFIG}"
+      PARENT_SCOPE)
+endfunction()
+
 # Finds or builds cmocka: the target Cmocka::Cmocka.
 function(kin_find_cmocka)
   FetchContent_Declare(

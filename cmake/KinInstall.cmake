@@ -1,10 +1,11 @@
-# Install rules: the headers, the library, the CMake package `kin` (target kin::kin) and the pkg-config module `kin`.
+# Install rules: the headers, the libraries, the CMake package `kin` (targets kin::kin and, component uv, kin::uv) and the
+# pkg-config modules `kin` and `kin-uv`.
 include(CMakePackageConfigHelpers)
 
 set(kin_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/kin")
 
 install(
-  TARGETS kin
+  TARGETS kin kin_uv
   EXPORT kinTargets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
@@ -24,9 +25,9 @@ configure_package_config_file("${kin_SOURCE_DIR}/cmake/kinConfig.cmake.in" "${ki
                               INSTALL_DESTINATION "${kin_cmake_dir}")
 write_basic_package_version_file("${kin_BINARY_DIR}/kinConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${kin_BINARY_DIR}/kinConfig.cmake" "${kin_BINARY_DIR}/kinConfigVersion.cmake"
-              "${kin_SOURCE_DIR}/cmake/FindLibuv.cmake" DESTINATION "${kin_cmake_dir}")
+              "${kin_SOURCE_DIR}/cmake/FindLibuv.cmake" "${kin_SOURCE_DIR}/cmake/FindMbedTLS.cmake" DESTINATION "${kin_cmake_dir}")
 
-# pkg-config. libuv by its module where it has one, else by its library.
+# pkg-config. libuv and Mbed TLS by their modules where they have one, else by their libraries.
 set(kin_pc_requires "${Libuv_PKG_CONFIG}")
 set(kin_pc_libs "")
 if(NOT Libuv_PKG_CONFIG)
@@ -34,6 +35,13 @@ if(NOT Libuv_PKG_CONFIG)
     set(kin_pc_libs "-luv_a -lpsapi -luser32 -liphlpapi -luserenv -lws2_32 -ldbghelp -lole32 -lshell32")
   else()
     set(kin_pc_libs "-luv")
+  endif()
+endif()
+if(KIN_HAS_AUTH)
+  if(MbedTLS_PKG_CONFIG)
+    string(APPEND kin_pc_requires " ${MbedTLS_PKG_CONFIG}")
+  else()
+    string(APPEND kin_pc_libs " -lmbedcrypto")
   endif()
 endif()
 foreach(library IN LISTS kin_system_libraries)
@@ -61,4 +69,10 @@ foreach(dir LIBDIR INCLUDEDIR)
   endif()
 endforeach()
 configure_file("${kin_SOURCE_DIR}/cmake/kin.pc.in" "${kin_BINARY_DIR}/kin.pc" @ONLY)
-install(FILES "${kin_BINARY_DIR}/kin.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
+# The adapter: its users call libuv themselves.
+set(kin_uv_pc_libs "")
+if(NOT Libuv_PKG_CONFIG)
+  set(kin_uv_pc_libs " ${kin_pc_libs}")
+endif()
+configure_file("${kin_SOURCE_DIR}/cmake/kin-uv.pc.in" "${kin_BINARY_DIR}/kin-uv.pc" @ONLY)
+install(FILES "${kin_BINARY_DIR}/kin.pc" "${kin_BINARY_DIR}/kin-uv.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

@@ -140,7 +140,7 @@ bool kin__bag_purge(kin__flow *f)
 void kin__bag_tidy(kin__flow *f)
 {
     kin__error_kept kept;
-    if (f->out == OS_NO_HANDLE)
+    if (f->out == OS_NO_HANDLE || f->pair != OS_NO_HANDLE)
         return;
     kin__error_keep(&kept);
     look_at(f, false);

@@ -106,7 +106,7 @@ static void break_it(kin_barrier *b, uint64_t reason, uint64_t culprit)
     kin__store64(&b->kin__reason, reason);
     kin__or64(&b->kin__o.word, BROKEN);
     KIN_CRASH_POINT("barrier.broken");
-    kin__wake_all(b->kin__o.id);
+    kin__wake_those_on(b->kin__o.id, KIN__EVERYONE);
 }
 
 static kin_err is_broken(const kin_barrier *b)
@@ -318,7 +318,7 @@ static kin_err release_all(kin_barrier *b, uint64_t word, kin_err (*action)(void
     kin_err err = done ? KIN_OK : outcome(b, word);
     guard_out(b);
     if (done)
-        kin__wake_all(id);
+        kin__wake_those_on(id, KIN__EVERYONE);
     return err;
 }
 
@@ -406,7 +406,7 @@ kin_err kin_barrier_reset(kin_barrier *barrier)
     kin__store64(&barrier->kin__o.word, next_epoch(word));
     KIN_CRASH_POINT("barrier.reset");
     guard_out(barrier);
-    kin__wake_all(id);
+    kin__wake_those_on(id, KIN__EVERYONE);
     return KIN_OK;
 }
 

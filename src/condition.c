@@ -59,7 +59,7 @@ static kin_err check(const kin_condition *condition, const kin__object *lock, ki
 static kin_err check_word(const kin__object *o, const kin__object *lock)
 {
     uint64_t word = kin__load64(&o->word);
-    if (word == 0 || word == lock->id || !kin__anybody_sleeps(o->id))
+    if (word == 0 || word == lock->id || !kin__anybody_sleeps_on(o->id))
         return KIN_OK;
     return kin__fail(KIN_EINVAL, "condition '%s': others wait on it with another lock than '%s'", kin__object_name(o), kin__object_name(lock));
 }
@@ -139,8 +139,8 @@ kin_err kin__condition_notify(kin_condition *condition, kin__object *lock, int64
     err = check_word(o, lock);
     if (err != KIN_OK)
         return err;
-    uint32_t most = n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
-    uint32_t woken = most == UINT32_MAX ? kin__wake_all(o->id) : kin__wake_some(o->id, most);
+    uint32_t most = n < KIN__EVERYONE ? (uint32_t)n : KIN__EVERYONE;
+    uint32_t woken = kin__wake_those_on(o->id, most);
     KIN_CRASH_POINT("condition.notified");
     if (woken < most)
         kin__store64(&o->word, 0); /* nobody is left, and nobody can come while we hold the lock */

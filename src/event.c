@@ -7,6 +7,7 @@
 #include "error.h"
 #include "fault.h"
 #include "lock.h"
+#include "wait.h"
 
 #define SET ((uint64_t)1)
 #define WAIT ((uint64_t)2)
@@ -120,6 +121,28 @@ kin_err kin_event_wait(kin_event *event, int64_t timeout_ms)
         if (err != KIN_OK)
             return kin__timed_out(o, KIN_TYPE_EVENT, "not set", timeout_ms);
         err = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = must_sleep, .object = &l, .deadline = deadline,
-                                        .kind = KIN_TYPE_EVENT, .name = o->name});
+                                        .kind = KIN_TYPE_EVENT, .name = o->name, .interruptible = true});
+        if (err == KIN_EINTERRUPTED)
+            return err;
     }
+}
+
+kin_err kin__event_watch(const kin_event *event, kin__watched *watched)
+{
+    if (!kin__is_object(event, KIN_TYPE_EVENT))
+        return kin__no_object(event, KIN_TYPE_EVENT);
+    watched->key = event->kin__o.id;
+    return KIN_OK;
+}
+
+void kin__event_arm(const kin_event *event)
+{
+    uint64_t *at = (uint64_t *)(uintptr_t)&event->kin__o.word, word = kin__load64(at);
+    while ((word & (SET | WAIT)) == 0 && !kin__cas64(at, &word, word | WAIT)) {
+    }
+}
+
+bool kin__event_ready(const kin_event *event)
+{
+    return (kin__load64(&event->kin__o.word) & SET) != 0;
 }

@@ -36,8 +36,14 @@ const char *kin__fault_hit(void)
     return hit;
 }
 
+void (*kin__at_crash_point)(const char *name);
+
 void kin__crash_point(const char *name)
 {
+    if (kin__at_crash_point != NULL) {
+        kin__at_crash_point(name);
+        return;
+    }
     static uint32_t passed;
     const char *at = getenv("KIN_CRASH_AT");
     size_t length = strlen(name);

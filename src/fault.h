@@ -20,6 +20,8 @@ const char *kin__fault_hit(void);
 /* Kills this process, as by kill -9, if the environment variable KIN_CRASH_AT names this point ("name" or "name:n", the
  * n-th time it is passed). */
 void kin__crash_point(const char *name);
+/* Instead, if it is not NULL: called at each point, by the thread that passes it. */
+extern void (*kin__at_crash_point)(const char *name);
 
 #define KIN_FAULT(name) kin__fault(name)
 #define KIN_CRASH_POINT(name) kin__crash_point(name)

@@ -95,6 +95,7 @@ static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, uint64_t be
         }
         if (p->end != KIN_OK) { /* as if nothing had been: it stays the other's own, or the dead one's, who may have been in the middle */
             *who = own;
+            KIN_CRASH_POINT("latch.giving.up");
             kin__store64(&latch->word, before);
             kin__latch_look(l);
             return p->end;

@@ -47,7 +47,7 @@ kin_err kin__lock_acquire_slow(kin__object *o, kin_type kind, uint64_t me, int64
         uint64_t owner = word & ~KIN__WAIT;
         if (word == 0) {
             /* One who slept speaks for those who still do: they must be woken by our release. */
-            uint64_t wait = slept && kin__anybody_sleeps(o->id) ? KIN__WAIT : 0;
+            uint64_t wait = slept && kin__anybody_sleeps_on(o->id) ? KIN__WAIT : 0;
             if (!kin__cas64(&o->word, &word, me | wait))
                 continue;
             kin__hold(o->id);
@@ -84,7 +84,7 @@ kin_err kin__lock_release_slow(uint64_t id, bool wake)
 {
     KIN_CRASH_POINT("lock.released");
     if (wake)
-        kin__wake_one(id);
+        kin__wake_those_on(id, 1);
     else
         kin__edges_drop(id);
     return KIN_OK;

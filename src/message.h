@@ -16,6 +16,10 @@ kin_err kin__connection_export(const kin_connection *connection, os_handle *hand
 kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count);
 kin_err kin__connection_import(kin_connection **connection, os_handle *handles, size_t count, uint64_t side);
 
+/* Ends of pipes may have gone with what carried them: messages that nobody can receive any more. Has all who sleep look whether
+ * theirs was among them. */
+void kin__ends_dropped(void);
+
 /* ---- what kin_wait asks of queues and connections ----
  *
  * The thread shows that it sleeps (park.h), arms each object, calls kin__order_all once, and looks whether one is ready. */

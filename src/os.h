@@ -125,7 +125,7 @@ bool os_pair_broken(os_handle mine);
  * On Windows the handles are duplicated into the root process, the words say which they are there; a bag has no handles
  * of its own (OS_BAG_HANDLES is 0, `in` and `out` are OS_NO_HANDLE), and what nobody drops is there until the root ends. */
 #define OS_BAG_HANDLES (OS_WINDOWS ? 0 : 2)
-#define OS_BAG_MOST 64 /* handles in one entry */
+#define OS_BAG_MOST 65 /* handles in one entry: those of a message, and that of its memory if it is large */
 /* Puts duplicates of `handles` (borrowed; 1 to OS_BAG_MOST, tag not 0). Does not wait. KIN_EAGAIN: the bag is full; nothing
  * was put. KIN_EMFILE: the bag is empty, but too many are in flight elsewhere; KIN_EPIPE: nobody has `out` (both POSIX).
  * KIN_ELOST: the root has ended (Windows). */
@@ -273,6 +273,28 @@ void os_park_leave(uint32_t slot, uint32_t generation);
 kin_err os_order_begin(void);
 void os_order_all(void);
 
+/* ---- watch.c: descriptors, sockets and HANDLEs of the program, becoming ready ----------------------------------------- */
+
+enum { OS_READABLE = 1, OS_WRITABLE = 2, OS_SIGNALLED = 4 /* a HANDLE of Windows */ };
+typedef struct os_source {
+    intptr_t source; /* a descriptor, on Windows a SOCKET or a HANDLE: borrowed */
+    uint32_t events; /* one of the above */
+    bool ready;
+} os_source;
+
+/* Marks those that are ready now, or have an error to tell, in addition to those that are marked. Does not wait; a HANDLE
+ * that a successful wait changes (an auto-reset event) is changed. KIN_EINVAL: *wrong is not open. */
+kin_err os_sources_look(os_source *sources, size_t count, size_t *wrong);
+
+/* Has ready(arg) called once, on a thread of kin's, when at least one of `sources` (copied; the same may be in it twice)
+ * is ready: possibly before this returns, and possibly for nothing, so that the caller looks. `ready` must not wait, nor
+ * call anything of this section. No descriptor or socket is changed by it. KIN_ENOMEM, KIN_EMFILE, KIN_EAGAIN … */
+typedef struct os_watch os_watch;
+kin_err os_watch_add(const os_source *sources, size_t count, void (*ready)(void *arg), void *arg, os_watch **watch);
+/* When this returns `ready` is not running and will not be called. Marks those `sources` (the same array) that the watch
+ * may have changed by seeing them: HANDLEs. NULL does nothing. */
+void os_watch_remove(os_watch *watch, os_source *sources);
+
 /* ---- system.c -------------------------------------------------------------------------------------------------------- */
 
 /* CPUs this process may use: affinity, and the cgroup's quota rounded up. At least 1. */
@@ -283,6 +305,8 @@ void os_yield(void);
  * early. */
 kin_err os_thread_on_end(void (*ended)(void *value));
 kin_err os_thread_set(void *value); /* KIN_ENOMEM */
+/* Starts a thread of kin's: it gets none of the program's signals, is never joined, and has `stack` bytes. KIN_EAGAIN. */
+kin_err os_thread_start(void (*body)(void *arg), void *arg, size_t stack);
 /* The system's number for the calling thread, as debuggers and top show it. */
 uint32_t os_thread_number(void);
 bool os_is_terminal(FILE *file);
@@ -312,6 +336,69 @@ kin_err os_place_of(void (*function)(void), os_place *place);
 /* The function at a place, in this process; loads the library if it is not loaded. KIN_ENOENT: no such file, or the
  * offset is outside its code; KIN_EPROTO: another build. */
 kin_err os_place_find(const os_place *place, void (**function)(void));
+
+/* ---- stream.c: streams between programs that are no relatives -------------------------------------------------------- */
+
+/* A port is a place to which programs connect; a stream is one end of a connection. Deadlines are moments of kin__now_ns;
+ * OS_NEVER: none. Of a stream, one thread reads and one writes at a time; any thread may cancel, or wait beside them.
+ *
+ * Local names and paths are Unix sockets, and on Windows pipes. Where streams keep the boundaries of messages (pipes)
+ * each write is one message, and a read tells where one ends; elsewhere bytes flow. */
+#define OS_NEVER UINT64_MAX
+typedef struct os_port os_port;
+typedef struct os_stream os_stream;
+
+typedef enum os_address_kind {
+    OS_ADDRESS_NAME, /* of this user's: nobody else can connect to it, or listen at it, unnoticed */
+    OS_ADDRESS_PATH, /* POSIX: of a socket in the file system; Windows: \\.\pipe\name             */
+    OS_ADDRESS_TCP
+} os_address_kind;
+typedef struct os_address {
+    os_address_kind kind;
+    const char *text; /* the name (checked: short, no separators), the path, or the host */
+    uint16_t port;    /* TCP; 0: a free one                                             */
+} os_address;
+
+/* Listens. Only this user can connect by name or path, until the program changes the socket's permissions; by name, a
+ * peer of another user is refused, too. What a dead listener left at the place is replaced. address->port gets the real
+ * one. KIN_EEXIST: somebody listens there, or something else is there; KIN_EPERM; KIN_ENOENT: no such host or directory;
+ * KIN_EINVAL: the path is too long for the system. */
+kin_err os_port_open(os_address *address, os_port **port);
+/* The next connection. KIN_ETIMEDOUT; KIN_ECANCELLED; KIN_EMFILE; what befell one connection only is not reported. */
+kin_err os_port_accept(os_port *port, os_stream **stream, uint64_t deadline);
+/* Ends os_port_accept, in another thread too, for good. */
+void os_port_cancel(os_port *port);
+/* No thread may be in os_port_accept. Removes what it made in the file system. */
+void os_port_close(os_port *port);
+
+/* Connects. KIN_ENOENT: nobody listens there, or there is no such host; KIN_ETIMEDOUT; KIN_EPERM: what listens at that
+ * name is another user's. (Finding a host by its name takes what the system takes.) */
+kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline);
+
+/* Whether it keeps the boundaries of messages. */
+bool os_stream_has_messages(const os_stream *stream);
+
+/* Reads what is there, up to `space` bytes, without waiting: *got may be 0. *whole: a message ends here (only where it has
+ * messages: there an empty one is *got 0 and *whole). KIN_EPIPE: the other end is gone and nothing is left;
+ * KIN_ECANCELLED. */
+kin_err os_stream_read(os_stream *stream, void *buffer, size_t space, size_t *got, bool *whole);
+
+/* Writes `head` and then `data`, or the first *taken bytes of the two, without waiting. *any: some were taken; where the
+ * stream has messages all of them, as one message, which may be empty. KIN_EPIPE: the other end is gone, never a signal;
+ * KIN_ECANCELLED; KIN_ENOMEM. */
+kin_err os_stream_write(os_stream *stream, const void *head, size_t head_size, const void *data, size_t size, size_t *taken, bool *any);
+
+/* Waits until there is something to read or its end; or until something can be written; or until all that was taken is in
+ * the hands of the system, so that it arrives even if this end is closed. KIN_ETIMEDOUT; KIN_OK when it was cancelled, too. */
+typedef enum os_stream_for { OS_STREAM_READ, OS_STREAM_WRITE, OS_STREAM_SENT } os_stream_for;
+kin_err os_stream_wait(os_stream *stream, os_stream_for what, uint64_t deadline);
+/* What becomes ready (watch.c) when os_stream_wait would return. False: it would return now. Any thread. */
+bool os_stream_source(os_stream *stream, os_stream_for what, os_source *source);
+
+/* From now on reading and writing is KIN_ECANCELLED, and nobody waits; the other side sees the end. From any thread. */
+void os_stream_cancel(os_stream *stream);
+/* No thread may use it. What os_stream_wait(OS_STREAM_SENT) would wait for may be lost. */
+void os_stream_close(os_stream *stream);
 
 /* ---- what the contract asks in return (session.c, init.c, process.c) -------------------------------------------------- */
 

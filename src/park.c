@@ -2,7 +2,9 @@
  * thread, and never make a system call when nobody sleeps. */
 #include "park.h"
 
+#include "any.h"
 #include "deadlock.h"
+#include "error.h"
 #include "fault.h"
 
 #include <string.h>
@@ -63,9 +65,12 @@ static void publish(kin__thread *t, uint64_t me, uint32_t turn, const kin__wait 
     kin__store64(&t->since, wait->since != 0 ? wait->since : kin__now_ns());
     kin__store32(&t->kind, wait->kind);
     kin__store32(&t->stays, wait->stays);
+    kin__store32(&t->interruptible, wait->interruptible);
     for (size_t i = 0; i < sizeof t->name / sizeof t->name[0]; i++) {
         uint64_t part = 0;
-        if (wait->name != NULL)
+        if (wait->many != NULL)
+            part = i < 4 ? wait->many->bits[i] : 0;
+        else if (wait->name != NULL)
             memcpy(&part, wait->name + i * 8, 8);
         kin__store64(&t->name[i], part);
     }
@@ -99,6 +104,15 @@ static kin_err sleep_until(kin__thread *t, uint32_t turn, uint64_t me, uint64_t 
     return KIN_OK;
 }
 
+static kin_err interrupted(const kin__wait *wait)
+{
+    if (wait->kind == 0)
+        return kin__fail(KIN_EINTERRUPTED, "this process was asked to stop");
+    const char *kind = kin__type_name((kin_type)wait->kind);
+    return kin__fail(KIN_EINTERRUPTED, "%s '%.40s': this process was asked to stop", strncmp(kind, "kin_", 4) == 0 ? kind + 4 : kind,
+                     wait->name != NULL && wait->name[0] != 0 ? wait->name : "(unnamed)");
+}
+
 kin_err kin__park_on(const kin__wait *wait)
 {
     uint64_t me = kin__me;
@@ -115,7 +129,9 @@ kin_err kin__park_on(const kin__wait *wait)
     uint64_t asleep_at = 0;
     if (wait->must_sleep(wait->object)) {
         KIN_CRASH_POINT("park.sleeping");
-        if (wait->holder != 0)
+        if (wait->interruptible && kin__stopping())
+            err = interrupted(wait);
+        if (err == KIN_OK && wait->holder != 0)
             err = kin__deadlock(turn, wait->holder);
         if (err == KIN_OK && wait->spins)
             spin_for_wake(&t->wake, turn);
@@ -128,10 +144,10 @@ kin_err kin__park_on(const kin__wait *wait)
     kin__store64(&t->key, 0);
     if (err == KIN_OK && chosen)
         learn_wake_cost(t, asleep_at);
-    if (err != KIN_OK && chosen) {
+    if (err != KIN_OK && chosen && wait->key != KIN__KEY_MANY) {
         if (wait->directed)
             return KIN_OK;
-        kin__wake_one(wait->key); /* the wake came too late for us: it is somebody else's */
+        kin__wake_those_on(wait->key, 1); /* the wake came too late for us: it is somebody else's */
     }
     return err;
 }
@@ -194,14 +210,32 @@ typedef struct search {
     uint64_t key, now, since;
     uint32_t place, turn, woken;
     bool found;
+    bool many; /* those who sleep on many keys are to be woken, too */
 } search;
+
+/* Whether a thread that sleeps on many keys may sleep on this one. */
+static bool may_be_among(const kin__thread *t, uint64_t key)
+{
+    kin__keys one = {{0}};
+    kin__keys_add(&one, key);
+    for (size_t i = 0; i < 4; i++) {
+        if (one.bits[i] != 0)
+            return (kin__load64(&t->name[i]) & one.bits[i]) != 0;
+    }
+    return false;
+}
 
 /* The one that has slept longest; and all who sleep on it forget that the caller holds it. */
 static bool is_oldest(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
     uint32_t turn = kin__load32(&t->wake); /* before the key: the wake counts only if both belong to the same sleep */
-    if ((turn & 1) != 0 || kin__load64(&t->key) != look->key)
+    if ((turn & 1) != 0)
+        return true;
+    uint64_t key = kin__load64(&t->key);
+    if (key == KIN__KEY_MANY && look->many && may_be_among(t, look->key))
+        (void)wake(place, t, turn, kin__now_ns());
+    if (key != look->key)
         return true;
     kin__edge_drop(t);
     uint64_t since = kin__load64(&t->since);
@@ -214,11 +248,11 @@ static bool is_oldest(uint32_t place, kin__thread *t, void *arg)
     return true;
 }
 
-uint32_t kin__wake_some(uint64_t key, uint32_t most)
+static uint32_t wake_oldest(uint64_t key, uint32_t most, bool many)
 {
     uint32_t woken = 0;
-    while (woken < most) {
-        search look = {.key = key};
+    for (; woken < most; many = false) {
+        search look = {.key = key, .many = many};
         kin__each_sleeper(is_oldest, &look);
         if (!look.found)
             break;
@@ -227,22 +261,41 @@ uint32_t kin__wake_some(uint64_t key, uint32_t most)
     return woken;
 }
 
+uint32_t kin__wake_some(uint64_t key, uint32_t most)
+{
+    return wake_oldest(key, most, true);
+}
+
 uint32_t kin__wake_one(uint64_t key)
 {
-    return kin__wake_some(key, 1);
+    return wake_oldest(key, 1, true);
 }
 
 static bool wake_if_waiting(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
     uint32_t turn = kin__load32(&t->wake);
-    if ((turn & 1) == 0 && kin__load64(&t->key) == look->key && wake(place, t, turn, look->now))
-        look->woken++;
+    if ((turn & 1) != 0)
+        return true;
+    uint64_t key = kin__load64(&t->key);
+    if (key == look->key)
+        look->woken += wake(place, t, turn, look->now);
+    else if (key == KIN__KEY_MANY && look->many && may_be_among(t, look->key))
+        (void)wake(place, t, turn, look->now);
     return true;
 }
 
 uint32_t kin__wake_all(uint64_t key)
 {
+    search look = {.key = key, .now = kin__now_ns(), .many = true};
+    kin__each_sleeper(wake_if_waiting, &look);
+    return look.woken;
+}
+
+uint32_t kin__wake_those_on(uint64_t key, uint32_t most)
+{
+    if (most != KIN__EVERYONE)
+        return wake_oldest(key, most, false);
     search look = {.key = key, .now = kin__now_ns()};
     kin__each_sleeper(wake_if_waiting, &look);
     return look.woken;
@@ -253,10 +306,45 @@ void kin__wake_place(uint32_t place, uint32_t turn)
     (void)wake(place, &kin__my.session->threads[place], turn, kin__now_ns());
 }
 
-static bool found_other(uint32_t place, kin__thread *t, void *arg)
+void kin__wake_thread(uint64_t owner)
+{
+    uint32_t place = kin__owner_place(owner), turn = kin__load32(&kin__my.session->threads[place].wake);
+    if ((turn & 1) == 0)
+        kin__wake_place(place, turn);
+}
+
+static bool wake_if_interruptible(uint32_t place, kin__thread *t, void *arg)
+{
+    uint32_t turn = kin__load32(&t->wake);
+    if ((turn & 1) == 0 && kin__load64(&t->process) == *(const kin__pid *)arg && kin__load32(&t->interruptible) != 0)
+        kin__wake_place(place, turn);
+    return true;
+}
+
+void kin__wake_process(kin__pid process)
+{
+    kin__each_sleeper(wake_if_interruptible, &process);
+}
+
+static bool found_exactly(uint32_t place, kin__thread *t, void *arg)
 {
     search *look = arg;
     look->found = place != kin__owner_place(kin__me) && kin__load64(&t->key) == look->key;
+    return !look->found;
+}
+
+bool kin__anybody_sleeps_on(uint64_t key)
+{
+    search look = {.key = key};
+    kin__each_sleeper(found_exactly, &look);
+    return look.found;
+}
+
+static bool found_other(uint32_t place, kin__thread *t, void *arg)
+{
+    search *look = arg;
+    uint64_t key = place != kin__owner_place(kin__me) ? kin__load64(&t->key) : 0;
+    look->found = key == look->key || (key == KIN__KEY_MANY && may_be_among(t, look->key));
     return !look->found;
 }
 

@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "park.h"
+#include "wait.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,19 +65,19 @@ void kin__pool_kill(kin_pool *pool, int index)
 {
     kin_process *process = pool->seats[index].process;
     if (process != NULL && kin_process_kill(process) == KIN_OK)
-        (void)kin_process_join(process, KIN_FOREVER);
+        (void)kin__process_join(process, KIN_FOREVER, false);
 }
 
 static void end_workers(kin_pool *pool)
 {
     kin__store32(&pool->shared->stop, 1);
-    (void)kin__wake_all(pool->shared->id);
+    (void)kin__wake_those_on(pool->shared->id, KIN__EVERYONE);
     uint64_t deadline = kin__deadline(END_MS);
     for (int i = 0; i < pool->count; i++) {
         if (pool->seats[i].process == NULL)
             continue;
         uint64_t now = kin__now_ns();
-        if (kin_process_join(pool->seats[i].process, now < deadline ? (int64_t)((deadline - now) / 1000000) : 0) == KIN_ETIMEDOUT)
+        if (kin__process_join(pool->seats[i].process, now < deadline ? (int64_t)((deadline - now) / 1000000) : 0, false) == KIN_ETIMEDOUT)
             kin__pool_kill(pool, i);
         kin__pool_unseat(pool, i);
     }
@@ -194,6 +195,6 @@ kin_err kin_pool_terminate(kin_pool *pool)
             (void)kin_process_kill(pool->seats[i].process);
     }
     uv_mutex_unlock(&pool->seat_mutex);
-    (void)kin__wake_all(pool->shared->id + 1);
+    (void)kin__wake_those_on(pool->shared->id + 1, KIN__EVERYONE);
     return KIN_OK;
 }

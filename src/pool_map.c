@@ -290,7 +290,7 @@ static bool open_job(map *m)
     kin__pool_shared *shared = m->pool->shared;
     m->kick = (kin__load64(&shared->kick) | 1) + 1;
     kin__store64(&shared->kick, m->kick);
-    return kin__wake_all(shared->id) > 0;
+    return kin__wake_those_on(shared->id, KIN__EVERYONE) > 0;
 }
 
 static kin_err wait_for_units(map *m)

@@ -258,7 +258,7 @@ static void work(worker *w)
         }
         w->seen = kick;
         kin__store64(&w->mine->entered, 0);
-        (void)kin__wake_all(w->shared->id + 1);
+        (void)kin__wake_those_on(w->shared->id + 1, KIN__EVERYONE);
     }
 }
 

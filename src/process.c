@@ -9,6 +9,7 @@
 #include "handle.h"
 #include "park.h"
 #include "start.h"
+#include "wait.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -280,7 +281,7 @@ static bool not_done(void *object)
     return !look(object);
 }
 
-kin_err kin_process_join(kin_process *process, int64_t timeout_ms)
+kin_err kin__process_join(kin_process *process, int64_t timeout_ms, bool interruptible)
 {
     kin_err err = check_process(process);
     if (err != KIN_OK)
@@ -293,16 +294,28 @@ kin_err kin_process_join(kin_process *process, int64_t timeout_ms)
         uint64_t deadline = kin__deadline(timeout_ms);
         kin__spin spin = {0};
         bool spinning = timeout_ms != KIN_NOWAIT;
+        kin__wait wait = {.key = kin__process_key(process->id), .must_sleep = not_done, .object = process, .deadline = deadline,
+                          .interruptible = interruptible};
         while (!look(process)) {
-            if (spinning)
+            if (spinning) {
                 spinning = kin__spin_more(&spin);
-            else if (timeout_ms == KIN_NOWAIT || kin__park(kin__process_key(process->id), not_done, process, deadline) != KIN_OK)
+                continue;
+            }
+            err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : kin__park_on(&wait);
+            if (err == KIN_EINTERRUPTED)
+                return kin__fail_in(err, "join of '%s'", process->name);
+            if (err != KIN_OK && !look(process))
                 return kin__fail(KIN_ETIMEDOUT, "'%s' has not ended within %lld ms", process->name, (long long)timeout_ms);
         }
     }
     if (process->status == OS_STATUS_UNKNOWN)
         return kin__fail(KIN_ELOST, "'%s' has ended, but its exit code is lost with the fork server", process->name);
     return KIN_OK;
+}
+
+kin_err kin_process_join(kin_process *process, int64_t timeout_ms)
+{
+    return kin__process_join(process, timeout_ms, true);
 }
 
 bool kin_process_alive(const kin_process *process)
@@ -356,6 +369,46 @@ kin_err kin_process_terminate(kin_process *process)
 kin_err kin_process_kill(kin_process *process)
 {
     return end(process, true);
+}
+
+kin_err kin__process_watch(const kin_process *process, kin__watched *watched)
+{
+    if (!is_process(process))
+        return not_a_process(process);
+    watched->key = kin__process_key(process->id);
+    return KIN_OK;
+}
+
+bool kin__process_ready(const kin_process *process)
+{
+    return !is_process(process) || look((kin_process *)(uintptr_t)process);
+}
+
+/* The word names the process, so one that came into its place meanwhile is not asked. */
+kin_err kin_process_interrupt(kin_process *process)
+{
+    kin_err err = check_process(process);
+    if (err != KIN_OK || look(process))
+        return err;
+    uint32_t *stop = &kin__my.session->info[kin__pid_place(process->id)].stop, calm = kin__pid_generation(process->id) << 2;
+    if (!kin__cas32(stop, &calm, calm | KIN__STOP_ASKED) && calm >> 2 != kin__pid_generation(process->id))
+        return KIN_OK; /* ended */
+    KIN_CRASH_POINT("process.interrupted");
+    kin__wake_process(process->id); /* also if it was asked before: who did may have died before it came to this */
+    return KIN_OK;
+}
+
+bool kin_stop_requested(void)
+{
+    return kin__my.session != NULL && (kin__load32(&kin__my.session->info[kin__my.place].stop) & KIN__STOP_ASKED) != 0;
+}
+
+bool kin_stop_accept(void)
+{
+    if (!kin_stop_requested())
+        return false;
+    kin__or32(&kin__my.session->info[kin__my.place].stop, KIN__STOP_ACCEPTED);
+    return true;
 }
 
 void kin_process_close(kin_process *process)

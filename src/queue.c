@@ -7,13 +7,14 @@
 #include "fault.h"
 #include "handle.h"
 #include "message.h"
-#include "ring_inside.h"
+#include "ring_quick.h"
 #include "segment.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define LANES 16u /* kin__bag_tag has four bits for them */
+#define TURN 32u  /* messages from one lane while others wait */
 #define MIN_CAPACITY ((size_t)4096)
 #define MAX_CAPACITY ((uint64_t)1 << 32)
 #define NAME_SIZE 40
@@ -25,7 +26,7 @@ enum { JOINABLE = 1, RELAXED = 2 };
 typedef struct shared {
     uint32_t lanes, flags;
     uint32_t units; /* of each lane */
-    uint32_t pad;
+    uint32_t carried; /* a message with handles was put: there may be ends of pipes among them */
     uint64_t max_message;
     uint64_t abandoned;
     char name[NAME_SIZE];
@@ -44,7 +45,7 @@ struct kin_queue {
     uint64_t *got; /* NULL: not joinable */
     os_handle bag[2];
     uint32_t lanes;
-    uint32_t cursor; /* where the next get begins to look */
+    uint32_t cursor; /* where the next get begins to look: lane * TURN, and how many it gave in a row */
     char name[NAME_SIZE], shown[NAME_SIZE];
     kin__flow flows[LANES];
 };
@@ -114,6 +115,7 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
                                   .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
                                   .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
+        kin__flow_begin(&q->flows[i]);
     }
     *queue = q;
     return KIN_OK;
@@ -235,6 +237,8 @@ void kin_queue_close(kin_queue *q)
         return;
     os_handle_close(q->bag[0]);
     os_handle_close(q->bag[1]);
+    if (kin__my.session != NULL && kin__load32(&q->shared->carried) != 0)
+        kin__ends_dropped();
     kin__segment_release(q->header);
     kin__handle_free(q);
 }
@@ -260,9 +264,18 @@ typedef struct lane_memory {
 } lane_memory;
 static OS_THREAD_LOCAL lane_memory memory;
 
+static void remember(const kin_queue *q, uint32_t lane)
+{
+    uint32_t at = memory.next++ % REMEMBERED;
+    memory.forgot = memory.forgot || memory.gates[at] != 0;
+    memory.gates[at] = q->shared->gate.id;
+    memory.lanes[at] = lane;
+}
+
 static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed(&f->ring->putter.word) == (me | KIN__OWN); }
 
-/* Makes a lane that is nobody's, or a dead thread's, this thread's. */
+/* Makes a lane that is nobody's, or a dead thread's, this thread's. Never takes it away from another: what that one puts afterwards, in
+ * another lane, could come before what it has put here. */
 static bool claim_lane(kin__flow *f, uint64_t me)
 {
     if (!kin__ring_claim(f, true, me))
@@ -276,16 +289,13 @@ static KIN__NOINLINE uint32_t find_lane(kin_queue *q)
 {
     uint32_t lane = 0;
     uint64_t me = kin__thread_me();
-    for (uint32_t i = 1; me != 0 && i < q->lanes && lane == 0; i++)
+    for (uint32_t i = 1; i < q->lanes && lane == 0 && me != 0; i++)
         lane = is_own(&q->flows[i], me) ? i : 0;
-    bool common = me == 0 || (memory.forgot && kin__flow_items(&q->flows[0]) != 0);
-    for (uint32_t i = 1; !common && i < q->lanes && lane == 0; i++)
+    bool may_claim = me != 0 && !(memory.forgot && kin__flow_items(&q->flows[0]) != 0);
+    for (uint32_t i = 1; i < q->lanes && lane == 0 && may_claim; i++)
         lane = claim_lane(&q->flows[i], me) ? i : 0;
     KIN_CRASH_POINT("queue.lane");
-    uint32_t at = memory.next++ % REMEMBERED;
-    memory.forgot = memory.forgot || memory.gates[at] != 0;
-    memory.gates[at] = q->shared->gate.id;
-    memory.lanes[at] = lane;
+    remember(q, lane);
     return lane;
 }
 
@@ -315,14 +325,18 @@ static kin_err get_any(kin_queue *q, get_from get, void *arg, int64_t timeout_ms
     kin__get_wait w = kin__get_wait_begin(q->flows, q->lanes, timeout_ms);
     kin_err err;
     do {
-        uint32_t from = kin__load32_relaxed(&q->cursor);
+        uint32_t cursor = kin__load32_relaxed(&q->cursor), from = cursor / TURN;
         err = KIN_EEMPTY;
         for (uint32_t i = 0; i < q->lanes && (err == KIN_EEMPTY || err == KIN_EPIPE); i++) {
             uint32_t lane = (from + i) % q->lanes;
-            if (kin__flow_readable(&q->flows[lane])) {
-                err = get(&q->flows[lane], arg, KIN_NOWAIT);
-                kin__store32_release(&q->cursor, lane + (err != KIN_OK || !kin__flow_readable(&q->flows[lane])));
-            }
+            if (!kin__flow_readable(&q->flows[lane]))
+                continue;
+            err = get(&q->flows[lane], arg, KIN__ONE_LOOK);
+            /* A message that is not what was asked for is the next for other calls too. */
+            if (err == KIN_OK)
+                kin__store32_release(&q->cursor, ((i == 0 ? cursor : lane * TURN) + 1) % (q->lanes * TURN));
+            else if (err != KIN_EEMPTY && err != KIN_EPIPE)
+                kin__store32_release(&q->cursor, i == 0 ? cursor : lane * TURN);
         }
     } while ((err == KIN_EEMPTY || err == KIN_EPIPE) && (err = kin__get_wait_more(&w)) == KIN_OK);
     kin__get_wait_end(&w, err);
@@ -343,8 +357,11 @@ kin_err kin_queue_put(kin_queue *q, const void *data, size_t size, int64_t timeo
         return err;
     if (data == NULL && size != 0)
         return nothing_at(q, size);
+    kin__flow *f = own_flow(q);
+    if (kin__put_quickly(f, data, size, KIN__BYTES))
+        return KIN_OK;
     kin__letter letter = {.bytes = data, .size = size, .what = KIN__BYTES};
-    return kin__flow_put(own_flow(q), &letter, timeout_ms);
+    return kin__flow_put(f, &letter, timeout_ms);
 }
 
 static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms)
@@ -359,8 +376,14 @@ kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, in
         return err;
     if (buffer == NULL && space != 0)
         return nothing_at(q, space);
+    size_t bytes;
+    if (q->lanes == 1 && kin__get_quickly(&q->flows[0], buffer, space, &bytes, KIN__BYTES)) {
+        if (size != NULL)
+            *size = bytes;
+        return KIN_OK;
+    }
     kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
-    err = q->lanes == 1 ? kin__flow_get(&q->flows[0], &sink, timeout_ms) : get_any(q, get_sink, &sink, timeout_ms);
+    err = get_any(q, get_sink, &sink, timeout_ms);
     if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
         *size = sink.size;
     return err;
@@ -398,7 +421,7 @@ kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeo
         return err;
     if (data == NULL || size == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown, data == NULL ? "message" : "size");
-    kin__sink sink = {.what = KIN__BYTES};
+    kin__sink sink = {.what = KIN__BYTES, .grows = true};
     err = get_new(q, &sink, timeout_ms);
     if (err == KIN_OK) {
         *data = sink.buffer;
@@ -457,6 +480,8 @@ kin_err kin_queue_put_args(kin_queue *q, kin_pack args, int64_t timeout_ms)
     if (err == KIN_OK) {
         kin__letter letter = {.bytes = parcel.bytes, .size = parcel.size, .handles = parcel.handles, .what = KIN__ARGS,
                               .handle_count = (uint32_t)(parcel.handle_count < UINT32_MAX ? parcel.handle_count : UINT32_MAX)};
+        if (letter.handle_count != 0 && kin__load32(&q->shared->carried) == 0)
+            kin__store32(&q->shared->carried, 1);
         err = kin__flow_put(own_flow(q), &letter, timeout_ms);
     } else {
         kin__fail_in(err, "queue '%s'", q->shown);
@@ -487,7 +512,7 @@ kin_err kin_queue_get_args(kin_queue *q, kin_args **args, int64_t timeout_ms)
     if (args == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the values", q->shown);
     os_handle handles[OS_BAG_MOST];
-    kin__sink sink = {.what = KIN__ARGS, .handles = handles};
+    kin__sink sink = {.what = KIN__ARGS, .handles = handles, .grows = true};
     err = get_new(q, &sink, timeout_ms);
     return err == KIN_OK ? kin__args_take(&sink, args) : err;
 }
@@ -623,19 +648,18 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
     if (kin__thread_me() == 0)
         return kin_last_code();
     uint64_t deadline = kin__deadline(timeout_ms), id = q->shared->gate.id_join;
-    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK; !all_dealt_with(q);) {
-        for (uint32_t i = 0; i < q->lanes; i++) /* nobody else may come by */
+    for (err = timeout_ms == KIN_NOWAIT ? KIN_ETIMEDOUT : KIN_OK;;) {
+        for (uint32_t i = 0; i < q->lanes && !all_dealt_with(q); i++) /* nobody else may come by */
             kin__flow_sweep(&q->flows[i]);
-        if (all_dealt_with(q))
+        if (err != KIN_OK || all_dealt_with(q))
             break;
-        if (err == KIN_ETIMEDOUT)
-            kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
-        if (err != KIN_OK)
-            return err;
         err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
-                                        .name = q->shown});
+                                        .name = q->shown, .interruptible = true});
     }
-    return KIN_OK;
+    if (err != KIN_OK && all_dealt_with(q))
+        return KIN_OK;
+    return err != KIN_ETIMEDOUT ? err
+                                : kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
 }
 
 uint64_t kin_queue_abandoned(kin_queue *q)
@@ -653,22 +677,37 @@ uint64_t kin_queue_abandoned(kin_queue *q)
 
 /* ---- looking ---- */
 
+static bool has_message(kin_queue *q)
+{
+    for (uint32_t i = 0; i < q->lanes; i++) {
+        if (kin__flow_has(&q->flows[i]))
+            return true;
+    }
+    return false;
+}
+
 size_t kin_queue_size(kin_queue *q)
 {
     size_t size = 0;
     for (uint32_t i = 0; check_queue(q, KIN_FOREVER) == KIN_OK && i < q->lanes; i++)
-        size += kin__flow_items(&q->flows[i]);
+        size += kin__flow_count(&q->flows[i]);
     return size;
 }
 
 bool kin_queue_empty(kin_queue *q)
 {
-    return check_queue(q, KIN_FOREVER) != KIN_OK || !kin__flows_readable(q->flows, q->lanes);
+    return check_queue(q, KIN_FOREVER) != KIN_OK || !has_message(q);
 }
 
 bool kin_queue_full(kin_queue *q, size_t size)
 {
-    return check_queue(q, KIN_FOREVER) != KIN_OK || !kin__flow_writable(own_flow(q), size);
+    if (check_queue(q, KIN_FOREVER) != KIN_OK)
+        return true;
+    kin__flow *f = own_flow(q);
+    if (kin__flow_writable(f, size))
+        return false;
+    kin__flow_sweep(f);
+    return !kin__flow_writable(f, size);
 }
 
 const char *kin_queue_name(const kin_queue *q)

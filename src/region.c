@@ -21,8 +21,10 @@ static uint32_t settle(kin__record *record, uint64_t *state)
             return what;
         }
         uint64_t right = kin__state_as(seen, what == KIN__WRITING ? KIN__FINISHED : KIN__READY);
-        if (kin__cas64(&record->state, &seen, right))
+        if (kin__cas64(&record->state, &seen, right)) {
             seen = right;
+            KIN_CRASH_POINT("region.settled");
+        }
     }
 }
 
@@ -40,22 +42,32 @@ static void advance(kin__flow *f)
     }
 }
 
+/* The first READY record between the head and `end`. */
+static bool first_ready(kin__flow *f, uint64_t end, kin__found *found)
+{
+    kin__found here = {.region = true};
+    for (here.at = kin__load64_relaxed(&f->ring->head); kin__behind(end, here.at); here.at = here.after) {
+        if (!kin__ring_step(f, here.at, end, &here.record, &here.after))
+            return false;
+        if (settle(here.record, &here.state) == KIN__READY) {
+            *found = here;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The first READY record of the region. */
 static bool look_through(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
-    bool any = false;
-    uint64_t at = kin__load64_relaxed(&r->head), next = kin__ring_next(r, at);
+    uint64_t next = kin__ring_next(r, kin__load64_relaxed(&r->head));
     /* First, so that whatever becomes READY from now on is told anew. */
     kin__store32(&r->epoch, kin__load32(&kin__my.session->epoch));
     kin__store32(&r->returned, 0);
     KIN_CRASH_POINT("region.looking");
-    for (kin__found here = {.region = true}; kin__behind(next, at) && kin__ring_step(f, at, next, &here.record, &here.after); at = here.after) {
-        here.at = at;
-        if (settle(here.record, &here.state) == KIN__READY && !any) {
-            *found = here;
-            any = true;
-        }
+    bool any = first_ready(f, next, found);
+    while (any && first_ready(f, found->at, found)) { /* one before it may have been committed first, after we looked at it */
     }
     if (any)
         kin__store32(&r->returned, 1); /* there may be more */
@@ -83,8 +95,11 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         uint32_t what = settle(found->record, &found->state);
         found->past = true;
         found->region = kin__behind(found->at, head);
-        if (what == KIN__READY)
+        if (what == KIN__READY) { /* its producer may have committed one that was passed over, before it put this */
+            if (kin__load32(&r->returned) != 0)
+                (void)look_through(f, found);
             return KIN_OK;
+        }
         kin__store64_release(&r->next, found->after); /* passed over */
         KIN_CRASH_POINT("region.passed");
         advance(f);
@@ -97,7 +112,38 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     KIN_CRASH_POINT("region.finished");
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
+    KIN_CRASH_POINT("region.removed");
     advance(f);
+}
+
+/* Which ring it is of, beside its state: places in two rings look alike. */
+static uint32_t stamp(const kin__flow *f, uint32_t what)
+{
+    uint64_t id = f->ring->id_room;
+    return what | (uint32_t)(id ^ id >> 32) << 8;
+}
+
+uint32_t kin__flow_count(kin__flow *f)
+{
+    kin__found here = {0};
+    kin__entry entry;
+    uint64_t me = kin__load32(&f->ring->in_place) != 0 ? kin__thread_me() : 0;
+    if (me == 0 || kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry) != KIN_OK)
+        return kin__flow_items(f);
+    uint32_t count = 0;
+    uint64_t at = kin__load64_relaxed(&f->ring->head), tail = kin__load64(&f->ring->tail);
+    for (; kin__behind(tail, at) && kin__ring_step(f, at, tail, &here.record, &here.after); at = here.after)
+        count += settle(here.record, &here.state) != KIN__FINISHED;
+    (void)kin__ring_find(f, &here); /* and what is done with leaves, as far as it can */
+    kin__ring_unlock(f, false, me, entry);
+    kin__ring_look_after_get(f);
+    return count;
+}
+
+static void note_in_place(kin__flow *f)
+{
+    if (kin__load32(&f->ring->in_place) == 0)
+        kin__store32(&f->ring->in_place, 1);
 }
 
 /* ---- reserving ---- */
@@ -143,6 +189,7 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
         v.letter = (kin__letter){.handles = &handle, .handle_count = 1, .what = KIN__BYTES | KIN__LARGE};
         v.real = size;
     }
+    note_in_place(f);
     err = kin__ring_put_waiting(f, try_reserve, &v, kin__record_units(v.letter.handle_count, v.letter.size), timeout_ms);
     if (err != KIN_OK) {
         if (large)
@@ -154,14 +201,14 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
     m->kin__m.at = record_offset(f, v.record);
     m->kin__m.tag = kin__load64(&v.record->state);
     m->kin__m.mapping = large ? (uint64_t)(uintptr_t)data : 0;
-    m->kin__m.what = KIN__WRITING;
+    m->kin__m.what = stamp(f, KIN__WRITING);
     return KIN_OK;
 }
 
 /* The record of a message of this process's; NULL with a sentence if the message is not (any more) what it should be. */
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
-    if (m->kin__m.what == what && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
+    if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
         kin__state_what(m->kin__m.tag) == what && kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
@@ -187,12 +234,9 @@ static kin_err change(kin__flow *f, kin__record *record, const kin_message *m, u
 /* Something that lies before `next` may be for a consumer now. */
 static void tell_consumers(kin__flow *f)
 {
-    if (f->ordered) {
-        kin__store32_release(&f->ring->returned, 1);
-        kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
-    } else {
+    /* Mostly it is set: then the line stays where it is. Whoever clears it looks at the states after that, and sees this one. */
+    if (kin__load32(&f->ring->returned) == 0)
         kin__store32(&f->ring->returned, 1);
-    }
     KIN_CRASH_POINT("region.told");
     kin__ring_look_after_put(f, 1);
 }
@@ -262,7 +306,7 @@ static kin_err try_take(kin__flow *f, void *arg)
     m->kin__m.at = record_offset(f, record);
     m->kin__m.tag = kin__state(KIN__TAKEN, (uint32_t)(found.state >> 40), kin__my.id);
     m->kin__m.mapping = 0;
-    m->kin__m.what = KIN__TAKEN;
+    m->kin__m.what = stamp(f, KIN__TAKEN);
     kin__store64_release(&record->state, m->kin__m.tag);
     KIN_CRASH_POINT("region.taking");
     if (found.past)
@@ -274,6 +318,7 @@ static kin_err try_take(kin__flow *f, void *arg)
 kin_err kin__flow_take(kin__flow *f, kin_message *m, int64_t timeout_ms)
 {
     taking t = {m, OS_NO_HANDLE};
+    note_in_place(f);
     kin_err err = kin__ring_get_waiting(f, try_take, &t, timeout_ms);
     if (err != KIN_OK || t.segment == OS_NO_HANDLE)
         return err;

@@ -1,6 +1,6 @@
 /* Putting into a ring, getting from it, and sleeping until that is possible: ring.h says how. What is worked on where it lies is
  * in region.c. Nothing here waits while it holds a lock, and a message is copied before the store that makes it one. */
-#include "ring_inside.h"
+#include "ring_quick.h"
 
 #include "error.h"
 #include "fault.h"
@@ -11,6 +11,13 @@
 #define NOWAIT_MS 20 /* how long even KIN_NOWAIT waits for who is in the middle of a put or a get */
 
 /* ---- the ring itself ---- */
+
+void kin__flow_begin(kin__flow *f)
+{
+    size_t most = kin__flow_most(f);
+    if (f->ring->max_items == 0)
+        f->quick = 1 + (f->max_message != 0 && f->max_message < most ? f->max_message : most);
+}
 
 void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 {
@@ -55,7 +62,7 @@ static kin_err damaged(const kin__flow *f)
 
 /* ---- waking ---- */
 
-static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
+void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 {
     if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
@@ -65,13 +72,7 @@ static KIN__NOINLINE void wake_after_put(kin__flow *f, uint32_t messages)
         kin__bag_tidy(f);
 }
 
-void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
-{
-    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
-        wake_after_put(f, messages);
-}
-
-static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
+void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
 {
     if ((waits & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
@@ -81,13 +82,6 @@ static KIN__NOINLINE void wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__WAITS_ALL);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
-}
-
-void kin__ring_look_after_get(kin__flow *f)
-{
-    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
-    if (waits != 0)
-        wake_after_get(f, waits);
 }
 
 void kin__flow_wake_all(kin__flow *f)
@@ -118,7 +112,7 @@ static void inherit(kin__flow *f, bool putter)
     KIN_CRASH_POINT("ring.taken.over");
     if (!putter)
         kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
-    if (OS_BAG_HANDLES != 0)
+    if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
         (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
@@ -269,6 +263,13 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     return KIN_OK;
 }
 
+/* Sleeps. KIN_ETIMEDOUT also if there was no need to and it is too late: what keeps somebody awake need not be for it. */
+static kin_err sleep_on(const kin__wait *wait)
+{
+    kin_err err = kin__park_on(wait);
+    return err == KIN_OK && wait->deadline != KIN__NEVER && kin__now_ns() >= wait->deadline ? KIN_ETIMEDOUT : err;
+}
+
 typedef struct room_wait {
     kin__flow *f;
     uint64_t head;  /* as it was when there was none */
@@ -292,26 +293,40 @@ static bool no_room(void *object)
 bool kin__flow_unswept(const kin__flow *f)
 {
     /* A living one that is in the middle of a get looks itself, and for us when it lets go. */
-    return kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && !kin__latch_in_use(&f->ring->getter);
+    return kin__load32(&f->ring->in_place) != 0 && kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) &&
+           kin__flow_items(f) != 0 && !kin__latch_in_use(&f->ring->getter);
 }
 
-void kin__flow_sweep(kin__flow *f)
+/* Whether a consumer would find something, looked at as a consumer does: what nobody will finish is put right. KIN_ETIMEDOUT: somebody is
+ * in the middle of a get and does not go on. */
+static kin_err look_now(kin__flow *f)
 {
     kin__found found;
     kin__entry entry;
-    kin__record *record;
-    uint64_t head = kin__load64(&f->ring->head), tail = kin__load64(&f->ring->tail), after;
-    if (!kin__flow_unswept(f) && kin__ring_in_step(f->ring, head) && kin__load32(&f->ring->returned) == 0 &&
-        (head == tail || (kin__ring_step(f, head, tail, &record, &after) && kin__state_what(kin__load64(&record->state)) == KIN__READY)))
+    uint64_t me = kin__thread_me();
+    kin_err err = me == 0 ? KIN_EAGAIN : kin__ring_lock(f, false, me, KIN_NOWAIT, 0, &entry);
+    if (err != KIN_OK)
+        return err;
+    err = kin__region_find(f, &found);
+    kin__ring_unlock(f, false, me, entry);
+    kin__ring_look_after_get(f);
+    return err;
+}
+
+/* Only records that nobody will finish may be in the way. As long as nothing was reserved or taken there are none. */
+void kin__flow_sweep(kin__flow *f)
+{
+    if (kin__load32(&f->ring->in_place) == 0 || kin__flow_items(f) == 0)
         return;
     kin__error_kept kept; /* this happens within calls that succeed */
     kin__error_keep(&kept);
-    if (kin__ring_lock(f, false, kin__me, KIN_NOWAIT, 0, &entry) == KIN_OK) {
-        (void)kin__region_find(f, &found);
-        kin__ring_unlock(f, false, kin__me, entry);
-        kin__ring_look_after_get(f);
-    }
+    (void)look_now(f);
     kin__error_back(&kept);
+}
+
+bool kin__flow_has(kin__flow *f)
+{
+    return kin__flow_readable(f) && (kin__load32(&f->ring->in_place) == 0 || look_now(f) != KIN_EEMPTY);
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)
@@ -331,7 +346,7 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
         }
         room_wait w = {.f = f, .head = kin__load64(&f->ring->head), .units = units};
         uint32_t need;
-        err = attempt(f, arg);
+        err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : over(f);
         w.other = err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w.head, units, &need);
         kin__ring_unlock(f, true, me, entry);
         kin__ring_look_after_put(f, err == KIN_OK);
@@ -356,8 +371,8 @@ kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, ui
             continue;
         if (since == 0)
             since = kin__now_ns();
-        end = kin__park_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
-                                        .kind = KIN_TYPE_QUEUE, .name = f->name});
+        end = sleep_on(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = &w, .deadline = deadline, .since = since,
+                                    .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
         swept = false;
     }
 }
@@ -394,9 +409,6 @@ static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeou
 {
     os_handle handles[OS_BAG_MOST];
     void *data;
-    if (letter->handle_count >= OS_BAG_MOST)
-        return kin__fail(KIN_EINVAL, "%s '%s': a large message with %u objects, at most %d can be in one", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST - 1);
     kin_err err = kin__large_create(letter->size, &data, &handles[0]);
     if (err != KIN_OK)
         return err;
@@ -415,9 +427,9 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     kin_err err = kin__ring_check_size(f, letter->size);
     if (err != KIN_OK)
         return err;
-    if (letter->handle_count > OS_BAG_MOST)
+    if (letter->handle_count > OS_BAG_MOST - 1)
         return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST);
+                         letter->handle_count, OS_BAG_MOST - 1);
     if (kin__thread_me() == 0)
         return kin_last_code();
     if (letter->size + kin__extra(letter->handle_count) > kin__flow_most(f))
@@ -426,41 +438,11 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     return kin__ring_put_waiting(f, try_put, &a, kin__record_units(letter->handle_count, letter->size), timeout_ms);
 }
 
-/* A short message, and room for it as far as was last seen: what nearly all puts are. The caller has `putter`. */
-static inline bool place_quickly(kin__flow *f, const void *bytes, size_t size, uint32_t what)
-{
-    kin__ring *r = f->ring;
-    uint64_t tail = kin__load64_relaxed(&r->tail);
-    uint32_t at = kin__position(tail) & f->mask, units = kin__record_units(0, size);
-    if (units > f->mask + 1 - at || f->mask + 1 - (kin__position(tail) - kin__position(kin__load64_relaxed(&r->head_seen))) < units ||
-        r->max_items != 0)
-        return false;
-    kin__record *record = kin__record_at(f, at);
-    record->size = (uint32_t)size;
-    record->what = (uint16_t)what;
-    record->handles = 0;
-    kin__store64_release(&record->state, kin__state(KIN__READY, kin__items(tail), 0));
-    if (size != 0)
-        memcpy(record + 1, bytes, size);
-    KIN_CRASH_POINT("ring.written.quickly");
-    kin__store64_release(&r->tail, kin__further(tail, 1, units));
-    return true;
-}
-
 kin_err kin__flow_put(kin__flow *f, const kin__letter *letter, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    if (me == 0 || letter->handle_count != 0 || letter->size > kin__flow_most(f) || f->max_message != 0 || kin__flow_over(f) ||
-        (entry = kin__latch_try(&r->putter, f->ordered, me)) == KIN__NOT_IN)
-        return put_slow(f, letter, timeout_ms);
-    KIN_CRASH_POINT("ring.locked");
-    bool done = place_quickly(f, letter->bytes, letter->size, letter->what);
-    KIN_CRASH_POINT("ring.committed");
-    kin__ring_unlock(f, true, me, entry);
-    kin__ring_look_after_put(f, done);
-    return done ? KIN_OK : put_slow(f, letter, timeout_ms);
+    if (letter->handle_count == 0 && kin__put_quickly(f, letter->bytes, letter->size, letter->what))
+        return KIN_OK;
+    return put_slow(f, letter, timeout_ms);
 }
 
 typedef struct put_many {
@@ -521,14 +503,6 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 
 /* ---- getting ---- */
 
-/* `next` stands still while nothing is worked on in place: half of all positions further on it would seem to lie ahead. */
-static void see_tail(kin__ring *r, uint64_t head, uint64_t tail)
-{
-    kin__store64_release(&r->tail_seen, tail);
-    if (kin__position(head) - kin__position(kin__load64_relaxed(&r->next)) > UINT32_MAX / 4)
-        kin__store64_release(&r->next, head);
-}
-
 kin_err kin__ring_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
@@ -536,13 +510,9 @@ kin_err kin__ring_find(kin__flow *f, kin__found *found)
     if (!kin__ring_in_step(r, head))
         return kin__region_find(f, found);
     if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        see_tail(r, head, tail);
-        if (!kin__behind(tail, head)) {
-            if (kin__load32_relaxed(&r->returned) != 0) /* it is about a region, and there is none */
-                kin__store32(&r->returned, 0);
+        tail = kin__ring_see_tail(r, head);
+        if (!kin__behind(tail, head))
             return KIN_EEMPTY;
-        }
     }
     if (!kin__ring_step(f, head, tail, &found->record, &found->after))
         return damaged(f);
@@ -578,10 +548,12 @@ void kin__ring_remove(kin__flow *f, const kin__found *found)
 bool kin__flow_readable(kin__flow *f)
 {
     kin__ring *r = f->ring;
-    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head), tail = kin__load64(&r->tail);
-    if (kin__behind(tail, next))
+    uint64_t head = kin__load64(&r->head), next = kin__ring_next(r, head);
+    if (kin__behind(kin__load64_relaxed(&r->tail_seen), next) || kin__behind(kin__load64(&r->tail), next))
         return true;
-    return kin__behind(next, head) && (kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch));
+    /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
+    return kin__behind(next, head) &&
+           (kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch));
 }
 
 bool kin__flow_writable(kin__flow *f, size_t size)
@@ -594,7 +566,8 @@ bool kin__flow_writable(kin__flow *f, size_t size)
 
 uint32_t kin__flow_items(const kin__flow *f)
 {
-    return kin__items(kin__load64(&f->ring->tail)) - kin__items(kin__load64(&f->ring->head));
+    uint64_t head = kin__load64(&f->ring->head); /* first: the head can never be beyond what the tail is after that */
+    return kin__items(kin__load64(&f->ring->tail)) - kin__items(head);
 }
 
 bool kin__flows_readable(kin__flow *flows, uint32_t count)
@@ -614,6 +587,21 @@ static bool nothing(void *object)
     return !kin__flows_readable(w->flows, w->count) && !look_over(w->flows, true);
 }
 
+/* It was closed: waits for those who are in the middle of a put, having seen that it was not. Whoever comes after them sees it. */
+static kin_err let_them_finish(kin__get_wait *w)
+{
+    for (uint32_t i = 0; i < w->count && kin__load32(&w->flows->gate->closed) != 0; i++) {
+        kin__entry entry;
+        kin__flow *f = &w->flows[i];
+        kin_err err = kin__ring_lock(f, true, kin__me, w->timeout_ms, w->deadline, &entry);
+        if (err != KIN_OK)
+            return err == KIN_ETIMEDOUT && w->timeout_ms == KIN_NOWAIT ? kin__fail_in(KIN_EEMPTY, "no get now") : err;
+        kin__ring_unlock(f, true, kin__me, entry);
+        kin__ring_look_after_put(f, 0);
+    }
+    return KIN_OK;
+}
+
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
@@ -622,7 +610,7 @@ kin_err kin__get_wait_more(kin__get_wait *w)
         return over(f);
     if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
         w->last_look = true;
-        return KIN_OK;
+        return let_them_finish(w);
     }
     if (w->end != KIN_OK)
         return w->end == KIN_EEMPTY       ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)
@@ -633,14 +621,10 @@ kin_err kin__get_wait_more(kin__get_wait *w)
         if (kin__flows_readable(f, w->count))
             return KIN_OK;
     }
-    bool again = w->since != 0;
-    if (!again)
+    if (w->since == 0)
         w->since = kin__now_ns();
-    if (again && w->deadline != KIN__NEVER && kin__now_ns() >= w->deadline) /* what there is, nobody can get: a consumer is stopped */
-        w->end = KIN_ETIMEDOUT;
-    else
-        w->end = kin__park_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
-                                           .kind = KIN_TYPE_QUEUE, .name = f->name});
+    w->end = sleep_on(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
+                                   .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
     return KIN_OK;
 }
 
@@ -661,6 +645,9 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
 {
     if (kin__thread_me() == 0)
         return kin_last_code();
+    bool once = timeout_ms == KIN__ONE_LOOK;
+    if (once)
+        timeout_ms = KIN_NOWAIT;
     kin__get_wait w = kin__get_wait_begin(f, 1, timeout_ms);
     for (;;) {
         kin__entry entry;
@@ -672,6 +659,8 @@ kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, in
         err = attempt(f, arg);
         kin__ring_unlock(f, false, kin__me, entry);
         kin__ring_look_after_get(f);
+        if (once)
+            return err;
         if (err == KIN_EEMPTY && (err = kin__get_wait_more(&w)) == KIN_OK)
             continue;
         kin__get_wait_end(&w, err);
@@ -687,7 +676,7 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms)
     if (timeout_ms == KIN_NOWAIT)
         w.end = KIN_ETIMEDOUT;
     kin_err err = KIN_OK;
-    while (err == KIN_OK && !kin__flow_readable(f) && !w.last_look)
+    while (err == KIN_OK && !kin__flow_has(f) && !w.last_look)
         err = kin__get_wait_more(&w);
     if (w.since != 0)
         (void)kin__wake_one(f->gate->id); /* nothing was taken: it is there for another */
@@ -701,6 +690,7 @@ static void count_got(kin__flow *f)
     do {
         left = word >> 40 == generation ? 0 : word & 0xffffffffffu; /* of one that had this place before */
     } while (!kin__cas64(at, &word, left != 0 || word >> 40 != generation ? generation << 40 | 1 : word + 1));
+    KIN_CRASH_POINT("ring.counted");
     if (left != 0)
         (void)kin__add64(f->abandoned, left);
 }
@@ -714,8 +704,22 @@ static kin_err wrong_kind(const kin__flow *f, const kin__record *record)
 
 typedef struct get_one {
     kin__sink *sink;
-    os_handle segment; /* of a large message; copied when the lock is released */
+    kin__header *segment; /* of a large message; copied when the lock is released */
 } get_one;
+
+/* The message stays if that fails. */
+static kin_err open_large(const kin__flow *f, os_handle handle, get_one *g)
+{
+    kin_err err = kin__segment_adopt(handle, KIN_TYPE_SEGMENT, &g->segment);
+    if (err == KIN_OK && g->segment->size >= g->sink->size)
+        return KIN_OK;
+    if (err == KIN_OK) {
+        kin__segment_release(g->segment);
+        return damaged(f);
+    }
+    os_handle_close(handle);
+    return kin__fail_in(err, "%s '%s': a message of %zu bytes", f->kind, f->name, g->sink->size);
+}
 
 static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
 {
@@ -728,8 +732,11 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     kin_err err = kin__bag_look(f, bagged, count, handles);
     if (err != KIN_OK)
         return err;
-    if (large)
-        g->segment = handles[0];
+    if (large && (err = open_large(f, handles[0], g)) != KIN_OK) {
+        for (size_t i = 1; i < count; i++)
+            os_handle_close(handles[i]);
+        return err;
+    }
     if (count > first)
         memcpy(g->sink->handles, handles + first, (count - first) * sizeof handles[0]);
     g->sink->handle_count = count - first;
@@ -748,6 +755,8 @@ static kin_err try_get(kin__flow *f, void *arg)
     sink->size = (size_t)kin__record_size(record);
     if ((record->what & KIN__KIND) != sink->what)
         return wrong_kind(f, record);
+    if (sink->size > sink->space && sink->grows)
+        return KIN_EMSGSIZE;
     if (sink->size > sink->space)
         return kin__fail(KIN_EMSGSIZE, "%s '%s': the message has %zu bytes, there is room for %zu", f->kind, f->name, sink->size, sink->space);
     if (record->handles != 0) {
@@ -769,73 +778,40 @@ static kin_err try_get(kin__flow *f, void *arg)
     return KIN_OK;
 }
 
-static kin_err copy_large(const kin__flow *f, get_one *g)
-{
-    kin__header *header;
-    kin_err err = kin__segment_adopt(g->segment, KIN_TYPE_SEGMENT, &header);
-    if (err != KIN_OK) {
-        os_handle_close(g->segment);
-        for (size_t i = 0; i < g->sink->handle_count; i++)
-            os_handle_close(g->sink->handles[i]);
-        return kin__fail_in(err, "%s '%s': a message of %zu bytes is lost", f->kind, f->name, g->sink->size);
-    }
-    memcpy(g->sink->buffer, kin__header_data(header), g->sink->size < header->size ? g->sink->size : (size_t)header->size);
-    kin__segment_release(header);
-    return KIN_OK;
-}
-
 static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    get_one g = {sink, OS_NO_HANDLE};
+    get_one g = {sink, NULL};
     sink->handle_count = 0;
     kin_err err = kin__ring_get_waiting(f, try_get, &g, timeout_ms);
-    return err == KIN_OK && g.segment != OS_NO_HANDLE ? copy_large(f, &g) : err;
+    if (err == KIN_OK && g.segment != NULL) {
+        memcpy(sink->buffer, kin__header_data(g.segment), sink->size);
+        kin__segment_release(g.segment);
+    }
+    return err;
 }
 
-/* A short message at the head, and nothing unusual about it: what nearly all gets are. The caller has `getter`. */
-static inline bool get_quickly(kin__flow *f, kin__sink *sink)
+#define LOOKS 64 /* for the next message, before anything that costs more: who sends one now and then does not come to this */
+
+static bool more_comes(const kin__ring *r, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64_relaxed(&r->tail_seen);
-    if (!kin__ring_in_step(r, head))
+    if (timeout_ms == KIN_NOWAIT || kin__my.session == NULL || kin__my.session->cpus == 1 || kin__load32_relaxed(&kin__my.session->spin_ns) == 0)
         return false;
-    if (!kin__behind(tail, head)) {
-        tail = kin__load64(&r->tail);
-        if (!kin__behind(tail, head))
-            return false;
-        see_tail(r, head, tail);
+    for (int i = 0; i < LOOKS; i++) {
+        kin__relax();
+        if (kin__ring_has_more(r))
+            return true;
     }
-    uint32_t at = kin__position(head) & f->mask;
-    kin__record *record = kin__record_at(f, at);
-    size_t size = record->size;
-    uint32_t units = kin__record_units(0, size);
-    if (record->what != sink->what || record->handles != 0 || size > sink->space || f->got != NULL ||
-        kin__state_what(kin__load64(&record->state)) != KIN__READY || units > kin__position(tail) - kin__position(head) ||
-        units > f->mask + 1 - at)
-        return false;
-    sink->size = size;
-    sink->handle_count = 0;
-    if (size != 0)
-        memcpy(sink->buffer, record + 1, size);
-    KIN_CRASH_POINT("ring.got");
-    kin__store64_release(&r->head, kin__further(head, 1, units));
-    return true;
+    return false;
 }
 
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    kin__ring *r = f->ring;
-    uint64_t me = kin__me;
-    kin__entry entry;
-    /* Nothing is locked only to find that there is nothing: others would wait for that. */
-    if (me == 0 || !kin__behind(kin__load64(&r->tail), kin__load64_relaxed(&r->head)) ||
-        (entry = kin__latch_try(&r->getter, f->ordered, me)) == KIN__NOT_IN)
-        return get_slow(f, sink, timeout_ms);
-    KIN_CRASH_POINT("ring.getting");
-    bool done = get_quickly(f, sink);
-    kin__ring_unlock(f, false, me, entry);
-    kin__ring_look_after_get(f);
-    return done ? KIN_OK : get_slow(f, sink, timeout_ms);
+    sink->handle_count = 0;
+    if (kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what) ||
+        (!kin__ring_has_more(f->ring) && more_comes(f->ring, timeout_ms) &&
+         kin__get_quickly(f, sink->buffer, sink->space, &sink->size, sink->what)))
+        return KIN_OK;
+    return get_slow(f, sink, timeout_ms);
 }
 
 typedef struct get_many {
@@ -866,8 +842,10 @@ static kin_err try_get_many(kin__flow *f, void *arg)
         size_t size = (size_t)kin__record_size(record);
         if (record->what != KIN__BYTES || size > g->space - g->used || f->got != NULL || record->handles != 0)
             break;
-        memcpy(g->buffer + g->used, kin__record_bytes(record), size);
-        g->messages[g->count++] = (kin_view){g->buffer + g->used, size};
+        char *to = g->used != 0 ? g->buffer + g->used : g->buffer; /* which may be NULL, for empty messages */
+        if (size != 0)
+            memcpy(to, kin__record_bytes(record), size);
+        g->messages[g->count++] = (kin_view){to, size};
         g->used += (size + 7) / 8 * 8 < g->space - g->used ? (size + 7) / 8 * 8 : g->space - g->used;
         if (after == head && found.region) {
             kin__ring_remove(f, &found);

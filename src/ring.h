@@ -60,7 +60,8 @@ typedef struct kin__ring {
     uint32_t units;     /* capacity: a power of two              */
     uint32_t max_items; /* 0: no limit                           */
     uint32_t waits;     /* all but KIN__WAITS_GET                */
-    uint32_t pad0[27];
+    uint32_t in_place;  /* something was reserved or taken, ever */
+    uint32_t pad0[26];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers */
@@ -74,15 +75,18 @@ typedef struct kin__ring {
     kin__latch getter;
     uint64_t tail_seen; /* by consumers                                           */
     uint64_t next;      /* how far they have looked, if that is beyond the head   */
-    uint32_t returned;  /* there may be a READY record in the region              */
+    uint32_t pad7;
     uint32_t epoch;     /* of the session when the region was last looked through */
     uint64_t unbagged;  /* entries of the bag with this number or a smaller one are about no message any more */
     uint64_t pad3[7];
 
     uint64_t head;
-    uint64_t pad4[15];
+    uint64_t pad5[15];
+
+    uint32_t returned; /* there may be a READY record in the region; means nothing where there is none */
+    uint32_t pad6[31];
 } kin__ring;
-_Static_assert(sizeof(kin__ring) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
+_Static_assert(sizeof(kin__ring) == 768 && offsetof(kin__ring, returned) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
                    offsetof(kin__ring, getter) == 384 && offsetof(kin__ring, head) == 512,
                "layout in shared memory");
 
@@ -113,6 +117,7 @@ typedef struct kin__flow {
     char *data; /* the records */
     kin__gate *gate;
     uint32_t mask;      /* units - 1 */
+    size_t quick;       /* messages of fewer bytes need no closer look on their way in; 0: all do. kin__flow_begin sets it */
     uint32_t epoch;     /* of the session when the pair was last looked at */
     uint32_t broken;    /* the other end was found gone                    */
     bool ordered;       /* kin__order_all works here                       */
@@ -129,6 +134,9 @@ typedef struct kin__flow {
 
 /* The most bytes a message may have to lie in the ring itself. */
 static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)f->ring->units / 2 * KIN__UNIT - 64; }
+
+/* When the other fields are set. */
+void kin__flow_begin(kin__flow *f);
 
 /* Makes the memory at `ring` (zeroed, kin__ring_size(units) bytes, followed by its data) a ring. */
 void kin__ring_init(kin__ring *ring, uint32_t units, uint32_t max_items);
@@ -155,6 +163,7 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 typedef struct kin__sink {
     void *buffer;
     size_t space;
+    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more */
     size_t size;        /* out: of the message; also with KIN_EMSGSIZE */
     uint32_t what;      /* the kind that is wanted: another is KIN_ETYPE and stays */
     os_handle *handles; /* OS_BAG_MOST of them, or NULL: messages with handles are KIN_ETYPE then */
@@ -163,6 +172,9 @@ typedef struct kin__sink {
 
 /* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
 kin_err kin__args_take(kin__sink *sink, kin_args **args);
+
+/* A time-out for what follows: as KIN_NOWAIT, but KIN_EEMPTY is no failure with a sentence. */
+#define KIN__ONE_LOOK ((int64_t)-2)
 
 /* Gets the next message. KIN_EEMPTY (KIN_NOWAIT), KIN_ETIMEDOUT, KIN_EPIPE, KIN_EMSGSIZE, KIN_ETYPE, KIN_EINTERRUPTED. */
 kin_err kin__flow_get(kin__flow *f, kin__sink *sink, int64_t timeout_ms);
@@ -174,9 +186,13 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *message, bool cancel);
 kin_err kin__flow_take(kin__flow *f, kin_message *message, int64_t timeout_ms);
 kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 
-/* Whether a get, or a put of `size` bytes, would find what it needs now, or the end. No lock is taken. */
+/* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
+/* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
+bool kin__flow_has(kin__flow *f);
+/* How many messages there are, those not counted that are given up and still lie behind older ones. */
+uint32_t kin__flow_count(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;

@@ -63,8 +63,31 @@ static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin_
 }
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
-void kin__ring_look_after_put(kin__flow *f, uint32_t messages);
-void kin__ring_look_after_get(kin__flow *f);
+void kin__ring_wake_after_put(kin__flow *f, uint32_t messages);
+void kin__ring_wake_after_get(kin__flow *f, uint32_t waits);
+static inline void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
+{
+    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
+        kin__ring_wake_after_put(f, messages);
+}
+static inline void kin__ring_look_after_get(kin__flow *f)
+{
+    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
+    if (waits != 0)
+        kin__ring_wake_after_get(f, waits);
+}
+
+/* A consumer, who has `getter`, looks at the tail anew. `next` stands still while nothing is worked on in place: half of all positions
+ * further on it would seem to lie ahead, so it is kept near. */
+static inline uint64_t kin__ring_see_tail(kin__ring *r, uint64_t head)
+{
+    uint64_t tail = kin__load64(&r->tail);
+    uint32_t lag = kin__position(head) - kin__position(kin__load64_relaxed(&r->next));
+    kin__store64_release(&r->tail_seen, tail);
+    if (lag > UINT32_MAX / 4 && lag < UINT32_MAX / 4 * 3) /* more: it is ahead, by a region */
+        kin__store64_release(&r->next, head);
+    return tail;
+}
 
 /* ---- a record, found by a consumer who has the lock ---- */
 

@@ -113,9 +113,9 @@ static void leave(kin_rwlock *lock, uint64_t *at)
     KIN_CRASH_POINT("rwlock.left");
     uint64_t word = kin__load64(&o->word);
     if (OWNER(word) != 0 && (word & HELD) == 0)
-        kin__wake_one(drain_key(id));
+        kin__wake_those_on(drain_key(id), 1);
     if (kin__load32(&o->number) != 0)
-        kin__wake_all(place_key(id));
+        kin__wake_those_on(place_key(id), KIN__EVERYONE);
 }
 
 static bool any_reader(kin_rwlock *lock)
@@ -162,13 +162,13 @@ static kin_err sleep_on_owner(kin_rwlock *lock, uint64_t key, uint64_t owner, ui
 /* Wakes the writer that has waited longest, who speaks for all others; if there is none, the readers. */
 static void wake_next(uint64_t id)
 {
-    if (kin__wake_one(id) == 0)
-        kin__wake_all(readers_key(id));
+    if (kin__wake_those_on(id, 1) == 0)
+        kin__wake_those_on(readers_key(id), KIN__EVERYONE);
 }
 
 static bool anybody_waits(uint64_t id)
 {
-    return kin__anybody_sleeps(id) || kin__anybody_sleeps(readers_key(id));
+    return kin__anybody_sleeps_on(id) || kin__anybody_sleeps_on(readers_key(id));
 }
 
 /* After the word was given up. */
@@ -212,13 +212,13 @@ static void bury_writer(kin__object *o, uint64_t word)
 static void forget_full(kin__object *o)
 {
     uint64_t full = place_key(o->id);
-    if (kin__anybody_sleeps(full))
+    if (kin__anybody_sleeps_on(full))
         return;
     kin__store32(&o->number, 0);
-    if (!kin__anybody_sleeps(full))
+    if (!kin__anybody_sleeps_on(full))
         return;
     kin__store32(&o->number, 1); /* one has come, and those who left just now did not see it */
-    kin__wake_all(full);
+    kin__wake_those_on(full, KIN__EVERYONE);
 }
 
 static kin_err reading(kin__object *o, uint64_t word)
@@ -353,7 +353,7 @@ kin_err kin_rwlock_acquire_write(kin_rwlock *lock, int64_t timeout_ms)
         }
     }
     if (since != 0) /* the wake that was for this one went to another writer, if there is one: readers have none to speak for them */
-        kin__wake_all(readers_key(o->id));
+        kin__wake_those_on(readers_key(o->id), KIN__EVERYONE);
     return end == KIN_ETIMEDOUT ? kin__timed_out(o, KIN_TYPE_RWLOCK, "not free for writing", timeout_ms) : end;
 }
 

@@ -146,6 +146,13 @@ kin_err kin__segment_adopt(os_handle handle, kin_type kind, kin__header **header
     for (size_t i = 0; i < mapping_count; i++) {
         if (mappings[i].id != m.id || mappings[i].mapped != m.mapped)
             continue;
+        /* It says of itself that it is this one, which must be believed: the system has no name for memory. So what is there counts. */
+        err = check_header((const kin__header *)(void *)mappings[i].base, m.mapped, kind);
+        if (err != KIN_OK) {
+            uv_mutex_unlock(&mutex);
+            os_memory_unmap(base, m.mapped);
+            return err;
+        }
         mappings[i].references++;
         *header = (kin__header *)(void *)mappings[i].base;
         uv_mutex_unlock(&mutex);
@@ -171,6 +178,15 @@ kin_err kin__segment_find(const void *p, kin__header **header, os_handle *handle
     }
     uv_mutex_unlock(&mutex);
     return m != NULL ? KIN_OK : kin__fail(KIN_EINVAL, "the object is not in shared memory of kin's, or it was closed");
+}
+
+void kin__segment_reference(const void *p)
+{
+    lock_registry();
+    mapping *m = find(p);
+    if (m != NULL)
+        m->references++;
+    uv_mutex_unlock(&mutex);
 }
 
 /* Takes the mapping's place among the blank ones; the one that had it loses its addresses for good. */

@@ -47,6 +47,9 @@ kin_err kin__segment_adopt(os_handle handle, kin_type kind, kin__header **header
 /* The segment that `p` points into, and its handle (borrowed: valid until released). */
 kin_err kin__segment_find(const void *p, kin__header **header, os_handle *handle);
 
+/* One reference more to the registered segment that `p` points into. */
+void kin__segment_reference(const void *p);
+
 /* Gives back one reference to the segment that `p` points into; unmaps it with the last. */
 void kin__segment_release(const void *p);
 

@@ -14,6 +14,7 @@
 #include "fault.h"
 #include "lock.h"
 #include "segment.h"
+#include "wait.h"
 
 #include <stdlib.h>
 #include <uv.h>
@@ -201,7 +202,9 @@ static kin_err acquire_slow(kin_semaphore *s, bool undo, int64_t timeout_ms)
         if (since == 0)
             since = kin__now_ns();
         err = kin__park_on(&(kin__wait){.key = o->id, .must_sleep = none_there, .object = s, .deadline = deadline, .since = since,
-                                        .kind = KIN_TYPE_SEMAPHORE, .name = o->name});
+                                        .kind = KIN_TYPE_SEMAPHORE, .name = o->name, .interruptible = true});
+        if (err == KIN_EINTERRUPTED)
+            return err;
         slept = true;
     }
 }
@@ -294,4 +297,22 @@ int64_t kin_semaphore_units(const kin_semaphore *semaphore)
     else if (kin__check_init() == KIN_OK)
         return units_there(semaphore);
     return -1;
+}
+
+kin_err kin__semaphore_watch(const kin_semaphore *semaphore, kin__watched *watched)
+{
+    if (!kin__is_object(semaphore, KIN_TYPE_SEMAPHORE))
+        return kin__no_object(semaphore, KIN_TYPE_SEMAPHORE);
+    watched->key = semaphore->kin__o.id;
+    return KIN_OK;
+}
+
+void kin__semaphore_arm(const kin_semaphore *semaphore)
+{
+    (void)none_there((void *)(uintptr_t)semaphore);
+}
+
+bool kin__semaphore_ready(const kin_semaphore *semaphore)
+{
+    return units_there(semaphore) > 0;
 }

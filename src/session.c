@@ -168,6 +168,7 @@ kin_err kin__place_take(uint32_t *place, uint32_t *generation)
         kin__store32(&info->refused, 0);
         kin__store32(&info->pid, 0);
         kin__store32(&info->started, 0);
+        kin__store32(&info->stop, g << 2); /* who still means the former process does not hit this one */
         info->parent_pid = (uint32_t)os_process_self();
         *place = i;
         *generation = g;

@@ -50,7 +50,7 @@ typedef struct kin__process_info {
     uint32_t pid;        /* for messages, once it is dead                                                                */
     uint32_t started;    /* it has reached its target. By itself                                                         */
     uint32_t parent_pid; /* of its parent, alive or not                                                                  */
-    uint32_t stop;       /* it was asked to stop: 1; and it has accepted that: 2 */
+    uint32_t stop;       /* [generation of the place:24][ACCEPTED:1][ASKED:1]: whether it was asked to stop. By anybody; ACCEPTED by itself */
     uint32_t pad;
     char name[KIN__NAME_SIZE];
     char why[KIN__WHY_SIZE];
@@ -58,6 +58,7 @@ typedef struct kin__process_info {
 _Static_assert(sizeof(kin__process_info) == 72 + KIN__NAME_SIZE + KIN__WHY_SIZE, "layout in shared memory");
 
 enum { KIN__IS_DAEMON = 1, KIN__IS_SERVER = 2, KIN__IS_ROOT = 4 };
+enum { KIN__STOP_ASKED = 1, KIN__STOP_ACCEPTED = 2 };
 
 /* A thread that waits or holds something. `claim` is [generation:32][process generation:16][process place + 1:16];
  * the low half is 0 when the place is free. All but the first and the last four lines are about its present sleep;
@@ -68,7 +69,7 @@ typedef struct kin__thread {
     uint64_t edge;     /* who holds that: deadlock.h                                    */
     uint64_t since;    /* when it went to sleep: kin__now_ns                            */
     uint64_t woken_at; /* when it was last woken                                        */
-    uint64_t name[5];  /* of what it waits for: 40 bytes                                */
+    uint64_t name[5];  /* of what it waits for: 40 bytes; of KIN__KEY_MANY: the set of keys, in the first four */
     uint32_t kind;     /* of that: kin_type                                             */
     uint32_t stays;    /* it cannot give its wait up                                    */
     uint32_t wake;     /* even: it may sleep, each time with a number of its own; odd: it is awake or was woken */
@@ -76,7 +77,7 @@ typedef struct kin__thread {
     uint64_t process;  /* kin__pid of whose it is, or was if the place is free           */
     uint64_t lock;     /* the id of the lock that it waits for; 0 if that has no holder  */
     uint64_t sleeper;  /* whose sleep the rest is about, an owner word: else what a dead one left would pass for its successor's */
-    uint32_t reserved;
+    uint32_t interruptible; /* it goes on when its process is asked to stop               */
     uint32_t inside;   /* which latch it is within as that's owner (latch.h); 0: none. By itself */
 } kin__thread;
 _Static_assert(sizeof(kin__thread) == 128, "two cache lines each");
@@ -153,6 +154,12 @@ static inline uint32_t kin__pid_generation(kin__pid id) { return (uint32_t)(id >
 uint64_t kin__process_word(kin__pid id);
 /* Whether it has not ended, as far as anybody has noticed. */
 bool kin__process_alive(kin__pid id);
+
+/* Whether this process was asked to stop and has not accepted that: then it does not sleep where it can be interrupted. */
+static inline bool kin__stopping(void)
+{
+    return (kin__load32(&kin__my.session->info[kin__my.place].stop) & (KIN__STOP_ASKED | KIN__STOP_ACCEPTED)) == KIN__STOP_ASKED;
+}
 
 /* Takes a free place in state STARTING, named after this process. KIN_EAGAIN: the table is full. */
 kin_err kin__place_take(uint32_t *place, uint32_t *generation);

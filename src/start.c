@@ -67,24 +67,32 @@ kin_err kin__record_write(kin__parcel *parcel, kin_target target, kin_pack args)
     return err != KIN_OK ? err : kin__parcel_add_pack(parcel, args);
 }
 
-static kin_err record_read(const os_birth *birth, kin_target *target, kin_args **args)
+/* The target that a record begins with; *used gets how many bytes it took. */
+static kin_err read_target(const char *bytes, size_t size, size_t *used, kin_target *target)
 {
     record_head head;
-    size_t used;
     void (*function)(void) = NULL;
-    const char *bytes = birth->record;
-    size_t left = birth->record_size;
-    if (left < sizeof head)
+    if (size < sizeof head)
         return kin__fail(KIN_EPROTO, "the start record is damaged");
     memcpy(&head, bytes, sizeof head);
     if (head.magic != RECORD_MAGIC || head.version != RECORD_VERSION)
         return kin__fail(KIN_EPROTO, "the start record was made by another version of kin");
-    kin_err err = kin__function_read(bytes + sizeof head, left - sizeof head, &used, &function);
-    if (err != KIN_OK)
-        return err;
+    kin_err err = kin__function_read(bytes + sizeof head, size - sizeof head, used, &function);
+    *used += sizeof head;
     *target = (kin_target)function;
-    used += sizeof head;
-    return kin__args_decode(bytes + used, left - used, birth->handles, birth->handle_count, args);
+    return err;
+}
+
+kin_err kin__record_read(const void *record, size_t size, os_handle *handles, size_t handle_count, kin_target *target, kin_args **args)
+{
+    const char *bytes = record;
+    size_t used = 0;
+    kin_err err = read_target(bytes, size, &used, target);
+    if (err == KIN_OK)
+        return kin__args_decode(bytes + used, size - used, handles, handle_count, args);
+    for (size_t i = 0; i < handle_count; i++)
+        os_handle_close(handles[i]);
+    return err;
 }
 
 bool kin__claim(uint32_t slot, uint32_t generation, int64_t pid, uint64_t birthday)
@@ -139,7 +147,7 @@ _Noreturn void kin__child_main(const os_birth *birth)
 
     kin_target target = NULL;
     kin_args *args = NULL;
-    kin_err err = record_read(birth, &target, &args);
+    kin_err err = kin__record_read(birth->record, birth->record_size, birth->handles, birth->handle_count, &target, &args);
     uint64_t word = kin__load64(&s->words[birth->slot]);
     if (err != KIN_OK)
         kin__refused(birth->slot, birth->generation, err, kin_last_error());

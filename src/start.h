@@ -14,4 +14,8 @@ kin_err kin__function_read(const void *bytes, size_t size, size_t *used, void (*
  * its libraries. */
 kin_err kin__record_write(kin__parcel *parcel, kin_target target, kin_pack args);
 
+/* Reads one. The bytes must outlive *args; the handles are taken over, also on failure. KIN_EPROTO: it is damaged, or of another
+ * build; KIN_ENOENT: there is no such function. */
+kin_err kin__record_read(const void *record, size_t size, os_handle *handles, size_t handle_count, kin_target *target, kin_args **args);
+
 #endif

@@ -144,10 +144,33 @@ kin_err kin__args_decode(const void *bytes, size_t size, os_handle *handles, siz
     return err;
 }
 
+/* Queues and ends of pipes that nobody took out are closed as such, not only their handles: somebody may wait for just that. */
+static void close_untaken(kin_args *args)
+{
+    for (size_t i = 0; i < args->count; i++) {
+        arg *item = &args->items[i];
+        void *object = NULL;
+        if (item->list != NULL)
+            close_untaken(item->list);
+        else if ((item->head.type == KIN_TYPE_QUEUE || item->head.type == KIN_TYPE_CONNECTION) && !item->taken)
+            (void)kin_args_get(args, i, (kin_out){(kin_type)item->head.type, &object, sizeof object});
+        if (object == NULL)
+            continue;
+        if (item->head.type == KIN_TYPE_QUEUE)
+            kin_queue_close(object);
+        else
+            kin_connection_close(object);
+    }
+}
+
 void kin__args_free(kin_args *args)
 {
     if (args == NULL)
         return;
+    kin__error_kept kept;
+    kin__error_keep(&kept);
+    close_untaken(args);
+    kin__error_back(&kept);
     for (size_t i = 0; i < args->handle_count; i++)
         os_handle_close(args->handles[i]);
     void *bytes = args->bytes, *handles = bytes != NULL ? args->handles : NULL;
@@ -208,6 +231,20 @@ static kin_err check_integer(const arg *item, size_t index, const kin_out *out)
                      out->type == KIN_TYPE_INT ? " signed" : "n unsigned", out->size);
 }
 
+/* Whether the handles that a value needs are all there still: it was not taken out, nor was another that names one of them. */
+static bool has_handles(const kin_args *args, const arg *item)
+{
+    kin_type type = (kin_type)item->head.type;
+    size_t count = type == KIN_TYPE_QUEUE || type == KIN_TYPE_CONNECTION ? (size_t)item->head.number : 1;
+    if (type < KIN_TYPE_FILE)
+        return true;
+    for (size_t i = 0; i < count; i++) {
+        if (args->handles[item->head.extra + i] == OS_NO_HANDLE)
+            return false;
+    }
+    return !item->taken;
+}
+
 static kin_err check_out(const kin_args *args, size_t index, const kin_out *out)
 {
     const arg *item = &args->items[index];
@@ -226,7 +263,7 @@ static kin_err check_out(const kin_args *args, size_t index, const kin_out *out)
     if (found == KIN_TYPE_STRUCT && item->head.number != out->size)
         return kin__fail(KIN_ETYPE, "value %zu: expected a struct of %zu bytes, found one of %llu", index, out->size,
                          (unsigned long long)item->head.number);
-    if (found >= KIN_TYPE_FILE && (item->taken || args->handles[item->head.extra] == OS_NO_HANDLE))
+    if (!has_handles(args, item))
         return kin__fail(KIN_ESTATE, "value %zu: the %s was taken out already", index, kin__type_name(found));
     return KIN_OK;
 }
@@ -277,8 +314,9 @@ static kin_err put_object(kin_args *args, arg *item, const kin_out *out)
     void *object = header;
     if (size != 0) {
         uint64_t offset = item->head.offset, all = header->size + sizeof *header;
-        object = (char *)header + offset;
-        if (size > all || offset > all - size || !kin__is_object(object, out->type)) {
+        bool inside = size <= all && offset <= all - size;
+        object = inside ? (char *)header + offset : NULL;
+        if (!kin__is_object(object, out->type)) {
             kin__segment_release(header);
             return kin__fail(KIN_EPROTO, "there is no %s where one was passed", kin__type_name(out->type));
         }
@@ -328,6 +366,8 @@ static kin_err put_handle(kin_args *args, arg *item, const kin_out *out)
 static kin_err put(kin_args *args, size_t index, const kin_out *out)
 {
     arg *item = &args->items[index];
+    if (!has_handles(args, item)) /* not since the check: two values may say that a handle is theirs */
+        return kin__fail(KIN_EPROTO, "the %s is a part of another value", kin__type_name(out->type));
     switch (out->type) {
     case KIN_TYPE_BOOL:
         *(bool *)out->place = item->head.number != 0;

@@ -1,6 +1,7 @@
 /* The portable half of crash_support.h. */
 #include "crash_support.h"
 
+#include "fault.h"
 #include "park.h"
 #include "session.h"
 
@@ -181,6 +182,60 @@ void crash_spin_us(uint32_t us)
     uint64_t end = uv_hrtime() + (uint64_t)us * 1000u;
     while (uv_hrtime() < end) {
     }
+}
+
+static crash_passed *record;
+
+static void note_point(const char *name)
+{
+    for (int i = 0; i < CRASH_PASSED; i++) {
+        if (record[i].name[0] == 0)
+            (void)snprintf(record[i].name, sizeof record[i].name, "%s", name);
+        if (strcmp(record[i].name, name) == 0) {
+            record[i].count++;
+            return;
+        }
+    }
+}
+
+void crash_record(crash_passed passed[CRASH_PASSED])
+{
+    record = passed;
+    kin__at_crash_point = note_point;
+}
+
+static struct pause_at {
+    char name[80];
+    uint32_t left;
+    uint32_t *paused;
+    const uint32_t *resume;
+} pause_at;
+
+static void pause_here(const char *name)
+{
+    if (strcmp(name, pause_at.name) != 0 || kin__add32(&pause_at.left, UINT32_MAX) != 1)
+        return;
+    kin__store32(pause_at.paused, 1);
+    while (kin__load32(pause_at.resume) == 0)
+        uv_sleep(1);
+    kin__at_crash_point = NULL;
+}
+
+void crash_pause_at(const char *point, uint32_t *paused, const uint32_t *resume)
+{
+    (void)snprintf(pause_at.name, sizeof pause_at.name, "%s", point);
+    char *nth = strchr(pause_at.name, ':');
+    pause_at.left = nth != NULL ? (uint32_t)strtoul(nth + 1, NULL, 10) : 1;
+    if (nth != NULL)
+        *nth = 0;
+    pause_at.paused = paused;
+    pause_at.resume = resume;
+    kin__at_crash_point = pause_here;
+}
+
+void crash_go_on(void)
+{
+    kin__at_crash_point = NULL;
 }
 
 void crash_end(int code)

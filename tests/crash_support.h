@@ -60,6 +60,20 @@ void crash_print_threads(const kin_lock *lock);
 
 /* From now on this process dies at that crash point, "name" or "name:n"; NULL: nowhere. What it starts is told so too. */
 void crash_at(const char *point);
+/* Places of kin's that this process passes from now on, counted. Up to CRASH_PASSED different ones. Portable. */
+#define CRASH_PASSED 96
+typedef struct crash_passed {
+    char name[40];
+    uint32_t count;
+    uint32_t pad;
+} crash_passed;
+void crash_record(crash_passed passed[CRASH_PASSED]);
+/* This process stays at that point, "name" or "name:n", once: *paused becomes 1, and it goes on when *resume is not 0. From then
+ * on crash_at counts. */
+void crash_pause_at(const char *point, uint32_t *paused, const uint32_t *resume);
+/* No more of either. */
+void crash_go_on(void);
+
 /* The children of a process, up to `most`; -1 where that cannot be told. */
 int crash_children_of(int64_t pid, int64_t *children, int most);
 /* Has no more processes made by `pid` and everybody else of this user, or as many as before. False where that cannot be done. */

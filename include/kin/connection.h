@@ -22,6 +22,10 @@
  *
  * Time-outs as everywhere (object.h): KIN_ETIMEDOUT when nothing came, or no room was there, in time, also with KIN_NOWAIT.
  * A process that was asked to stop (kin_process_interrupt) gets KIN_EINTERRUPTED where it would have to sleep.
+ *
+ * Copies of a process that the program makes by fork() itself have the ends too, until they end or start another program.
+ *
+ * Windows keeps the objects and files of messages that nobody receives until the first process of the family ends.
  */
 #ifndef KIN_CONNECTION_H
 #define KIN_CONNECTION_H
@@ -32,16 +36,17 @@ KIN_BEGIN
 
 typedef struct kin_pipe_options {
     const char *name;   /* for messages; copied, the first 39 bytes */
-    size_t capacity;    /* bytes in each direction; rounded up to a power of two, at least 4096; 0: 65536. Larger messages than
-                           half of it travel in shared memory of their own */
+    size_t capacity;    /* bytes in each direction; rounded up to a power of two, at least 4096, at most 4 GiB; 0: 65536. Messages
+                           larger than half of it travel in shared memory of their own, one at a time */
     size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE when sent. 0: no limit */
     bool one_way;       /* the first end only receives, the second only sends */
 } kin_pipe_options;
 
-/* Makes a pipe: both ends belong to the caller. Duplex unless `one_way`. KIN_EINVAL, KIN_ENOMEM, KIN_EMFILE. */
+/* Makes a pipe: both ends belong to the caller. Duplex unless `one_way`. KIN_EINVAL: capacity out of range; KIN_ENOMEM,
+ * KIN_EMFILE. */
 KIN_API kin_err kin_pipe(kin_connection **first, kin_connection **second, const kin_pipe_options *options);
 
-/* Gives this process's reference to the end back. NULL does nothing. */
+/* Gives this process's reference to the end back; not while another thread is in a call with it. NULL does nothing. */
 KIN_API void kin_connection_close(kin_connection *connection);
 
 /* Sends `size` bytes as one message (0 is a message too), copied before this returns; waits for room.
@@ -60,9 +65,11 @@ KIN_API kin_err kin_connection_recv(kin_connection *connection, void *buffer, si
  * limit); then it stays. */
 KIN_API kin_err kin_connection_recv_new(kin_connection *connection, void **data, size_t *size, size_t most, int64_t timeout_ms);
 
-/* Sends values: KIN_ARGS(...), as the arguments of a process. Objects, files and descriptors cross over a kin_pipe only
- * (KIN_ENOTSUP on others), at most 64 in one message. Receive them with kin_connection_recv_args, take them out with
- * kin_unpack, then kin_args_free. KIN_ETYPE: the message is bytes, and stays. */
+/* Sends values: KIN_ARGS(...), as the arguments of a process; yours stay yours. What cannot be passed is an error here, and nothing is
+ * sent. Objects, files and descriptors cross over a kin_pipe only (KIN_ENOTSUP on others), at most 64 in one message, 63 in
+ * a large one (KIN_EINVAL), where a queue counts as up to 3 and an end of a pipe as 2; when too many are on their way, there is no room for more.
+ * Receive values with kin_connection_recv_args, take them out with kin_unpack, then kin_args_free. KIN_ETYPE: the message is
+ * bytes, and stays. */
 KIN_API kin_err kin_connection_send_args(kin_connection *connection, kin_pack args, int64_t timeout_ms);
 KIN_API kin_err kin_connection_recv_args(kin_connection *connection, kin_args **args, int64_t timeout_ms);
 

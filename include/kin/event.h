@@ -38,8 +38,8 @@ KIN_API kin_err kin_event_clear(kin_event *event);
 /* Whether it is set now; false if it is no open event. */
 KIN_API bool kin_event_is_set(const kin_event *event);
 
-/* Waits up to `timeout_ms` until it is set, or was set after the call began. KIN_ETIMEDOUT; KIN_EINVAL as
- * kin_lock_acquire. */
+/* Waits up to `timeout_ms` until it is set, or was set after the call began. KIN_ETIMEDOUT; KIN_EINTERRUPTED: this
+ * process was asked to stop (kin_process_interrupt); KIN_EINVAL as kin_lock_acquire. */
 KIN_API kin_err kin_event_wait(kin_event *event, int64_t timeout_ms);
 
 KIN_END

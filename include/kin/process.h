@@ -36,7 +36,8 @@ KIN_API kin_err kin_process_start(kin_process **process, kin_target target, kin_
                                   const kin_process_options *options);
 
 /* Waits up to `timeout_ms` until the whole process has ended. Any number of threads may, and may again afterwards.
- * KIN_ETIMEDOUT; KIN_ELOST: it has ended but its exit code is unknown, as the fork server was killed. */
+ * KIN_ETIMEDOUT; KIN_EINTERRUPTED: the calling process was asked to stop; KIN_ELOST: it has ended but its exit code is
+ * unknown, as the fork server was killed. */
 KIN_API kin_err kin_process_join(kin_process *process, int64_t timeout_ms);
 
 /* Whether it is still running. false if `process` is no open process. */
@@ -60,7 +61,8 @@ KIN_API kin_err kin_process_kill(kin_process *process);
 
 /* Asks it to stop: kin_stop_requested() is true there from now on, and calls of it that sleep, or would, give
  * KIN_EINTERRUPTED: those on queues, connections, listeners, events and semaphores, kin_wait and join. Taking locks, and what a
- * condition or a barrier waits for, go on, so that it can leave everything in order. Nothing happens if it has ended. */
+ * condition or a barrier waits for, go on, so that it can leave everything in order. What is there comes first: a call that
+ * need not sleep succeeds. Nothing happens if it has ended, or was asked before. If who asks dies in it, it was asked, or not. */
 KIN_API kin_err kin_process_interrupt(kin_process *process);
 /* Whether this process was asked to stop; and the same, from when on its calls sleep again as if it had not been: to say
  * farewell over a queue, for example. Both false if it was not. */

@@ -49,7 +49,8 @@ typedef struct kin_queue_options {
     size_t max_items;   /* the most messages it holds, or 0: as many as fit. Not with `relaxed` */
     size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE. 0: no limit */
     bool joinable;      /* kin_queue_task_done and kin_queue_join can be used */
-    bool relaxed;       /* only each producer's own order is kept. Its capacity is divided among up to 16 producers */
+    bool relaxed;       /* only each producer's own order is kept. Its capacity, at least 64 KiB then, is divided among up to 16
+                           threads that put; more have one part in common */
 } kin_queue_options;
 
 /* Creates a queue. Every process that has it holds a reference; it goes with the last. KIN_EINVAL: capacity or
@@ -94,7 +95,9 @@ KIN_API kin_err kin_queue_get_many(kin_queue *queue, void *buffer, size_t space,
 /* ---- messages of values ---- */
 
 /* Puts values, as for the arguments of a process: KIN_ARGS(counter, 5, file). Objects and files are duplicated before it
- * returns; yours stay yours. What cannot be passed is an error here. At most 64 objects, files and descriptors in one. */
+ * returns; yours stay yours. What cannot be passed is an error here. At most 64 objects, files and descriptors in
+ * one; a queue or an end of a pipe counts for up to three. On Windows, those in messages that nobody gets stay until the first
+ * process of the family ends. */
 KIN_API kin_err kin_queue_put_args(kin_queue *queue, kin_pack args, int64_t timeout_ms);
 
 /* Gets values; take them out with kin_unpack, then kin_args_free. KIN_ETYPE: the message is bytes, and stays. */

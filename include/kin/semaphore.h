@@ -45,8 +45,9 @@ KIN_API kin_err kin_semaphore_create(kin_semaphore **semaphore, int64_t units, c
 KIN_API kin_err kin_semaphore_init(kin_semaphore *semaphore, int64_t units, const kin_semaphore_options *options);
 KIN_API void kin_semaphore_close(kin_semaphore *semaphore);
 
-/* Takes a unit, waiting up to `timeout_ms` for one. KIN_ETIMEDOUT; KIN_EINVAL as kin_lock_acquire. Who waits longest
- * is woken first, but who comes just then may be faster. */
+/* Takes a unit, waiting up to `timeout_ms` for one. KIN_ETIMEDOUT; KIN_EINTERRUPTED: this process was asked to stop
+ * (kin_process_interrupt); KIN_EINVAL as kin_lock_acquire. Who waits longest is woken first, but who comes just then
+ * may be faster. */
 KIN_API kin_err kin_semaphore_acquire(kin_semaphore *semaphore, int64_t timeout_ms);
 
 /* Gives a unit, or `units` at once, and wakes as many waiters. Nothing changes on failure:

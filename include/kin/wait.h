@@ -5,7 +5,15 @@
  *     if (kin_wait(all, 3, &ready, KIN_FOREVER) == KIN_OK && all[1].ready)
  *
  * What is ready is only looked at, never taken: by the time you get a message another may have been faster, so use
- * KIN_NOWAIT then, and wait again.
+ * KIN_NOWAIT then, and wait again. An event counts as long as it is set: one that is cleared before the waiter has run may
+ * be missed (kin_event_wait remembers it).
+ *
+ * Descriptors and sockets stay as they are, blocking or not, and may be waited for by several threads at once. Do not
+ * close one that somebody waits for. One that is not open is KIN_EINVAL; one with an error, or whose other end is closed, is
+ * ready. Of HANDLEs, those that a wait changes are changed by being reported: an auto-reset event is reset. A mutex would
+ * belong to a thread of kin's: do not wait for one here.
+ *
+ * Who waits and dies takes nothing along. The end of a process is seen by its parent only, which alone has its kin_process.
  */
 #ifndef KIN_WAIT_H
 #define KIN_WAIT_H

@@ -119,9 +119,10 @@ kin_err os_place_find(const os_place *place, void (**function)(void))
     if (s.build != place->build)
         return kin__fail(KIN_EPROTO, "%s%s is another build than the one that started this process",
                          place->module[0] != 0 ? "the library " : "the executable", place->module);
-    s = (search){.address = s.base + (uintptr_t)place->offset, .first = true};
+    uintptr_t base = s.base;
+    s = (search){.address = base + (uintptr_t)place->offset, .first = true};
     (void)dl_iterate_phdr(visit, &s);
-    if (!s.found || !s.in_code)
+    if (!s.found || !s.in_code || s.base != base) /* it must not lie in another library */
         return kin__fail(KIN_ENOENT, "there is no code at the target's offset");
     *function = (void (*)(void))s.address;
     return KIN_OK;

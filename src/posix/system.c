@@ -223,3 +223,41 @@ bool os_is_terminal(FILE *file)
 {
     return isatty(fileno(file)) == 1;
 }
+
+typedef struct beginning {
+    void (*body)(void *arg);
+    void *arg;
+} beginning;
+
+static void *run_thread(void *arg)
+{
+    beginning b = *(beginning *)arg;
+    free(arg);
+    b.body(b.arg);
+    return NULL;
+}
+
+kin_err os_thread_start(void (*body)(void *arg), void *arg, size_t stack)
+{
+    beginning *b = malloc(sizeof *b);
+    pthread_attr_t attributes;
+    if (b == NULL || pthread_attr_init(&attributes) != 0) {
+        free(b);
+        return kin__fail(KIN_ENOMEM, "no memory to start a thread");
+    }
+    *b = (beginning){body, arg};
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN); /* which contains the thread-local variables of the program */
+    (void)pthread_attr_setstacksize(&attributes, stack + least);
+    pthread_t thread;
+    kin__signals before;
+    kin__signals_block(&before);
+    int err = TRY("pthread_create", EAGAIN, EAGAIN, pthread_create(&thread, &attributes, run_thread, b));
+    kin__signals_restore(&before);
+    (void)pthread_attr_destroy(&attributes);
+    if (err == 0)
+        return KIN_OK;
+    free(b);
+    errno = err;
+    return kin__fail_errno("pthread_create", "cannot start a thread");
+}

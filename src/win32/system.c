@@ -3,6 +3,8 @@
  * failure. */
 #include "win.h"
 
+#include <process.h>
+
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 static const struct {
@@ -191,4 +193,36 @@ bool os_is_terminal(FILE *file)
     DWORD mode;
     HANDLE handle = file != NULL ? win_handle_of_fd(_fileno(file)) : INVALID_HANDLE_VALUE;
     return handle != INVALID_HANDLE_VALUE && GetConsoleMode(handle, &mode);
+}
+
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
+
+typedef struct beginning {
+    void (*body)(void *arg);
+    void *arg;
+} beginning;
+
+static unsigned __stdcall run_thread(void *arg)
+{
+    beginning b = *(beginning *)arg;
+    free(arg);
+    b.body(b.arg);
+    return 0;
+}
+
+kin_err os_thread_start(void (*body)(void *arg), void *arg, size_t stack)
+{
+    beginning *b = malloc(sizeof *b);
+    if (b == NULL)
+        return kin__fail(KIN_ENOMEM, "no memory to start a thread");
+    *b = (beginning){body, arg};
+    uintptr_t thread = WIN_FAULT("_beginthreadex")
+                           ? 0
+                           : _beginthreadex(NULL, (unsigned)stack, run_thread, b, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+    if (thread == 0) {
+        free(b);
+        return kin__fail(KIN_EAGAIN, "cannot start a thread [_beginthreadex, errno %d]", errno);
+    }
+    CloseHandle((HANDLE)thread);
+    return KIN_OK;
 }

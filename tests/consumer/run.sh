@@ -73,16 +73,16 @@ install_kin() {
 through_cmake() {
     local way=$1
     shift
-    configure_and_build "$work/$way" "$here" -DUSE="$way" -DKIN_TREE="$tree" "$@" && says 42 "$work/$way/consumer"
+    configure_and_build "$work/$way" "$here" -DUSE="$way" -DKIN_TREE="$tree" "$@" && says 42 "$work/$way/consumer" && says 42 "$work/$way/consumer_uv"
 }
 
-# through_pkg_config NAME PREFIX SOURCE OUTPUT LINK-OPTION…
+# through_pkg_config NAME PREFIX SOURCE OUTPUT LINK-OPTION…   (module=kin unless set)
 through_pkg_config() {
     local name=$1 prefix=$2 source=$3 output=$4 flags libs
     shift 4
     PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name kin.pc)")
     export PKG_CONFIG_PATH
-    flags=$(pkg-config --cflags kin) && libs=$(pkg-config --static --libs kin) || return 1
+    flags=$(pkg-config --cflags "${module:-kin}") && libs=$(pkg-config --static --libs "${module:-kin}") || return 1
     # shellcheck disable=SC2086
     "${CC:-cc}" -std=c11 -Wall -Wextra -Werror $flags "$source" -o "$work/$name" "$@" $libs && says "$output" "$work/$name"
 }
@@ -140,6 +140,7 @@ check add_subdirectory through_cmake add_subdirectory
 check fetchcontent through_cmake fetchcontent
 if have pkg-config; then
     check pkg-config through_pkg_config pkg-config "$work/prefix" "$here/main.c" 42
+    module=kin-uv check pkg-config-uv through_pkg_config pkg-config-uv "$work/prefix" "$here/uv.c" 42 -D_GNU_SOURCE
     # The first program in README.md.
     sed -n '/^```c$/,/^```$/{/^```/!p;/^```$/q}' "$tree/README.md" >"$work/readme.c"
     check readme through_pkg_config readme-program "$work/prefix" "$work/readme.c" 20
@@ -166,11 +167,13 @@ else
         skip windows-run "Wine is not installed"
     fi
 fi
-# Each header on its own.
+# Each header on its own; kin/uv.h needs libuv's.
 headers_alone() {
-    local header
+    local header libuv
+    libuv="-D_GNU_SOURCE $(pkg-config --cflags libuv 2>/dev/null)"
     for header in kin.h $(cd "$tree/include" && ls kin/*.h); do
-        "$@" -Wall -Wextra -Werror -fsyntax-only -I "$tree/include" - <<<"#include <$header>" || return 1
+        # shellcheck disable=SC2086
+        "$@" -Wall -Wextra -Werror -fsyntax-only -I "$tree/include" $([ "$header" = kin/uv.h ] && echo "$libuv") - <<<"#include <$header>" || return 1
     done
 }
 check c11-headers headers_alone "${CC:-cc}" -std=c11 -pedantic -x c
