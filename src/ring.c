@@ -481,8 +481,9 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
     if (kin__thread_me() == 0)
         err = kin_last_code();
     for (size_t i = 0; i < count && err == KIN_OK; i++)
-        err = messages[i].data == NULL && messages[i].size != 0 ? kin__fail(KIN_EINVAL, "message %zu: %zu bytes at NULL", i, messages[i].size)
-                                                                : kin__ring_check_size(f, messages[i].size);
+        err = messages[i].data == NULL && messages[i].size != 0
+                  ? kin__fail(KIN_EINVAL, "%s '%s', message %zu: %zu bytes at NULL", f->kind, f->name, i, messages[i].size)
+                  : kin__ring_check_size(f, messages[i].size);
     while (m.done < count && err == KIN_OK) {
         const kin_view *next = &messages[m.done];
         int64_t left = kin__time_left(deadline, timeout_ms);
@@ -869,7 +870,7 @@ kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *m
     if (err == KIN_EFULL) { /* alone: it is large, to be counted, of another kind, or too big */
         kin__sink sink = {.buffer = buffer, .space = space, .what = KIN__BYTES};
         err = kin__flow_get(f, &sink, kin__time_left(deadline, timeout_ms));
-        if (err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT)
+        if (err == KIN_EEMPTY && timeout_ms > KIN_NOWAIT)
             err = kin__fail_in(KIN_ETIMEDOUT, "not in time");
         if (err == KIN_OK)
             messages[g.count++] = (kin_view){buffer, sink.size};

@@ -170,9 +170,6 @@ typedef struct kin__sink {
     size_t handle_count; /* out */
 } kin__sink;
 
-/* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
-kin_err kin__args_take(kin__sink *sink, kin_args **args);
-
 /* A time-out for what follows: as KIN_NOWAIT, but KIN_EEMPTY is no failure with a sentence. */
 #define KIN__ONE_LOOK ((int64_t)-2)
 
