@@ -435,6 +435,8 @@ static kin_err get_many_from(kin__flow *f, void *arg, int64_t timeout_ms)
 
 kin_err kin_queue_get_many(kin_queue *q, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
 {
+    if (count != NULL)
+        *count = 0;
     kin_err err = check_queue(q, timeout_ms);
     if (err != KIN_OK)
         return err;
@@ -554,7 +556,7 @@ kin_err kin_queue_task_done(kin_queue *q)
     } while (!kin__cas64(at, &word, word - 1));
     KIN_CRASH_POINT("queue.task.done");
     if ((word & 0xffffffffffu) == 1)
-        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__WAITS_ALL);
+        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__EVERYONE);
     return KIN_OK;
 }
 
