@@ -91,7 +91,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         if (!kin__behind(tail, found->at))
             return KIN_EEMPTY;
         if (!kin__ring_step(f, found->at, tail, &found->record, &found->after))
-            return kin__fail(KIN_EPROTO, "%s '%s': what it holds is damaged", f->kind, f->name);
+            return kin__ring_damaged(f);
         uint32_t what = settle(found->record, &found->state);
         found->past = true;
         found->region = kin__behind(found->at, head);
@@ -326,7 +326,7 @@ kin_err kin__flow_take(kin__flow *f, kin_message *m, int64_t timeout_ms)
     err = kin__segment_adopt(t.segment, KIN_TYPE_SEGMENT, &header);
     if (err == KIN_OK && header->size < m->size) {
         kin__segment_release(header);
-        err = kin__fail(KIN_EPROTO, "%s '%s': a large message is damaged", f->kind, f->name);
+        err = kin__ring_damaged(f);
     } else if (err != KIN_OK) {
         os_handle_close(t.segment);
     }
