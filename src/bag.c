@@ -15,7 +15,8 @@
 static bool lock_bag(kin__flow *f, kin__entry *entry)
 {
     *entry = KIN__NOT_IN;
-    return f->lane == 0 || OS_BAG_HANDLES == 0 || kin__ring_lock(f->lanes, false, kin__me, KIN_NOWAIT, 0, entry) == KIN_OK;
+    return f->lane == 0 || OS_BAG_HANDLES == 0 ||
+           kin__ring_lock(f->lanes, false, kin__me, KIN_NOWAIT, 0, entry) == KIN_OK;
 }
 
 static void unlock_bag(kin__flow *f, kin__entry entry)

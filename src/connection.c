@@ -8,10 +8,7 @@
 
 #include <string.h>
 
-static const char *called(const kin_connection *c)
-{
-    return c->name[0] != 0 ? c->name : "(unnamed)";
-}
+static const char *called(const kin_connection *c) { return c->name[0] != 0 ? c->name : "(unnamed)"; }
 
 static kin_err check_open(const kin_connection *c)
 {
@@ -87,9 +84,14 @@ kin_err kin_connection_recv_new(kin_connection *c, void **data, size_t *size, si
 static kin_err send_parcel(kin_connection *c, const kin__parcel *parcel, int64_t timeout_ms)
 {
     if (parcel->handle_count != 0 && !c->carries)
-        return kin__fail(KIN_ENOTSUP, "connection '%s': objects, files and descriptors cross over a kin_pipe only", called(c));
-    size_t handles = parcel->handle_count < UINT32_MAX ? parcel->handle_count : UINT32_MAX; /* far too many in any case */
-    kin__letter letter = {.bytes = parcel->bytes, .size = parcel->size, .handles = parcel->handles, .handle_count = (uint32_t)handles,
+        return kin__fail(KIN_ENOTSUP, "connection '%s': objects, files and descriptors cross over a kin_pipe only",
+                         called(c));
+    size_t handles =
+        parcel->handle_count < UINT32_MAX ? parcel->handle_count : UINT32_MAX; /* far too many in any case */
+    kin__letter letter = {.bytes = parcel->bytes,
+                          .size = parcel->size,
+                          .handles = parcel->handles,
+                          .handle_count = (uint32_t)handles,
                           .what = KIN__ARGS};
     return c->ops->send(c, &letter, timeout_ms);
 }

@@ -25,7 +25,10 @@ void kin__latch_look(const kin__latch_of *l)
         kin__wake_by_bit(l->waits, l->bit, l->latch->id, 1);
 }
 
-static uint32_t *inside_of(uint64_t owner) { return &kin__my.session->threads[kin__owner_place(owner) % KIN__THREADS].inside; }
+static uint32_t *inside_of(uint64_t owner)
+{
+    return &kin__my.session->threads[kin__owner_place(owner) % KIN__THREADS].inside;
+}
 
 /* Whether that thread is within, and lives. Its place is its own as long as it lives. */
 static bool is_within(const kin__latch *l, uint64_t owner)
@@ -57,7 +60,8 @@ static bool still_there(void *object)
     latch_wait *w = object;
     kin__waits_arm(w->l->waits, w->l->bit);
     kin__order_all();
-    return w->within ? is_within(w->l->latch, w->owner) : kin__load64(&w->l->latch->word) == w->owner && kin__owner_alive(w->owner);
+    return w->within ? is_within(w->l->latch, w->owner)
+                     : kin__load64(&w->l->latch->word) == w->owner && kin__owner_alive(w->owner);
 }
 
 typedef struct patience {
@@ -78,12 +82,18 @@ static void wait_a_little(latch_wait w, patience *p)
         p->since = kin__now_ns();
     /* Who has the word is woken before those who wait for the word: a wake that one of them got would be of no use to it, and the last. */
     uint64_t since = w.within ? 1 : p->since;
-    p->end = kin__park_on(&(kin__wait){.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .since = since,
-                                       .kind = KIN_TYPE_QUEUE, .name = p->name});
+    p->end = kin__park_on(&(kin__wait){.key = w.l->latch->id,
+                                       .must_sleep = still_there,
+                                       .object = &w,
+                                       .deadline = p->deadline,
+                                       .since = since,
+                                       .kind = KIN_TYPE_QUEUE,
+                                       .name = p->name});
 }
 
 /* The word is ours, and was `before`; whose own it was may still be within. */
-static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, uint64_t before, patience *p, bool *inherited, uint64_t *who)
+static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, uint64_t before, patience *p, bool *inherited,
+                                uint64_t *who)
 {
     kin__latch *latch = l->latch;
     kin__order_all();
@@ -93,7 +103,8 @@ static kin_err wait_until_empty(const kin__latch_of *l, uint64_t me, uint64_t be
             *inherited = *inherited || (own != 0 && !kin__owner_alive(own));
             return KIN_OK;
         }
-        if (p->end != KIN_OK) { /* as if nothing had been: it stays the other's own, or the dead one's, who may have been in the middle */
+        if (p->end != KIN_OK) {
+            /* As if nothing had been: it stays the other's own, or the dead one's, who may have been in the middle. */
             *who = own;
             KIN_CRASH_POINT("latch.giving.up");
             kin__store64(&latch->word, before);
@@ -114,7 +125,8 @@ bool kin__latch_claim(const kin__latch_of *l, uint64_t me, uint64_t deadline, co
     return owner == 0 || wait_until_empty(l, me, word, &p, inherited, &who) == KIN_OK;
 }
 
-kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who)
+kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited,
+                         uint64_t *who)
 {
     kin__latch *latch = l->latch;
     patience p = {.deadline = deadline, .spin = {.apart = KIN__APART}, .name = name};

@@ -23,7 +23,8 @@ kin_err kin__get_new(const kin__source *from, kin__sink *sink, size_t most, int6
     for (size_t space = most != 0 && most < GUESS ? most : GUESS;; again = true) {
         sink->buffer = malloc(space);
         if (sink->buffer == NULL)
-            return kin__fail(KIN_ENOMEM, "%s '%s': no memory for a message of %zu bytes; it stays", from->kind, from->name, space);
+            return kin__fail(KIN_ENOMEM, "%s '%s': no memory for a message of %zu bytes; it stays", from->kind,
+                             from->name, space);
         sink->space = space;
         kin_err err = from->get(from->object, sink, again ? kin__time_left(deadline, timeout_ms) : timeout_ms);
         if (err == KIN_OK && again)
@@ -37,8 +38,8 @@ kin_err kin__get_new(const kin__source *from, kin__sink *sink, size_t most, int6
         if (err != KIN_EMSGSIZE)
             return err;
         if (most != 0 && sink->size > most)
-            return kin__fail(KIN_EMSGSIZE, "%s '%s': a message of %zu bytes, at most %zu are wanted", from->kind, from->name, sink->size,
-                             most);
+            return kin__fail(KIN_EMSGSIZE, "%s '%s': a message of %zu bytes, at most %zu are wanted", from->kind,
+                             from->name, sink->size, most);
         space = sink->size;
     }
 }

@@ -39,32 +39,23 @@ typedef struct layout {
 typedef struct pipe_end {
     struct kin_connection c;
     head *shared;
-    os_handle handle; /* of the pair */
-    uint64_t side;    /* 0: the first end, 1: the second */
+    os_handle handle;  /* of the pair */
+    uint64_t side;     /* 0: the first end, 1: the second */
     kin__flow in, out; /* `ring` is NULL if there is none */
 } pipe_end;
 
 static const kin__connection_ops pipe_ops;
 
-static pipe_end *end_of(const kin_connection *c)
-{
-    return (pipe_end *)(uintptr_t)c;
-}
+static pipe_end *end_of(const kin_connection *c) { return (pipe_end *)(uintptr_t)c; }
 
-static size_t block_size(uint32_t units)
-{
-    return sizeof(kin__gate) + kin__ring_size(units);
-}
+static size_t block_size(uint32_t units) { return sizeof(kin__gate) + kin__ring_size(units); }
 
 static kin__gate *block(head *shared, uint32_t units, size_t index)
 {
     return (kin__gate *)(void *)((char *)(shared + 1) + index * block_size(units));
 }
 
-static kin__ring *ring_of(kin__gate *gate)
-{
-    return (kin__ring *)(void *)(gate + 1);
-}
+static kin__ring *ring_of(kin__gate *gate) { return (kin__ring *)(void *)(gate + 1); }
 
 /* ---- making ends ---- */
 
@@ -89,7 +80,8 @@ static void make_flow(pipe_end *e, kin__flow *flow, const layout *l, size_t inde
 }
 
 /* Takes a reference to the segment and the handle over if it succeeds. */
-static kin_err make_end(kin_connection **connection, kin__header *header, const layout *l, uint64_t side, os_handle handle)
+static kin_err make_end(kin_connection **connection, kin__header *header, const layout *l, uint64_t side,
+                        os_handle handle)
 {
     pipe_end *e = kin__handle_new(KIN__MARK_CONNECTION, sizeof *e);
     if (e == NULL)
@@ -119,14 +111,16 @@ static kin_err choose(const kin_pipe_options *options, layout *l)
     uint64_t bytes = CAPACITY_LEAST;
     while (bytes < capacity)
         bytes *= 2;
-    *l = (layout){.units = (uint32_t)(bytes / KIN__UNIT), .blocks = options != NULL && options->one_way ? 1 : 2,
+    *l = (layout){.units = (uint32_t)(bytes / KIN__UNIT),
+                  .blocks = options != NULL && options->one_way ? 1 : 2,
                   .max_message = options != NULL ? options->max_message : 0};
     return KIN_OK;
 }
 
 static kin_err make_segment(const kin_pipe_options *options, const layout *l, kin__header **header)
 {
-    uint64_t size = sizeof(head) + (uint64_t)l->blocks * (sizeof(kin__gate) + sizeof(kin__ring) + (uint64_t)l->units * KIN__UNIT);
+    uint64_t size =
+        sizeof(head) + (uint64_t)l->blocks * (sizeof(kin__gate) + sizeof(kin__ring) + (uint64_t)l->units * KIN__UNIT);
     kin_err err = kin__segment_new(KIN_TYPE_CONNECTION, size, header);
     if (err != KIN_OK)
         return err;
@@ -193,7 +187,8 @@ kin_err kin_pipe(kin_connection **first, kin_connection **second, const kin_pipe
 
 static kin_err in_time(const kin_connection *c, kin_err err, kin_err now, const char *what)
 {
-    return err == now ? kin__fail(KIN_ETIMEDOUT, "connection '%s': %s", c->name[0] != 0 ? c->name : "(unnamed)", what) : err;
+    return err == now ? kin__fail(KIN_ETIMEDOUT, "connection '%s': %s", c->name[0] != 0 ? c->name : "(unnamed)", what)
+                      : err;
 }
 
 static kin_err pipe_send(kin_connection *c, const kin__letter *letter, int64_t timeout_ms)
@@ -209,15 +204,9 @@ static kin_err pipe_receive(kin_connection *c, kin__sink *sink, int64_t timeout_
     return in_time(c, kin__flow_get(&end_of(c)->in, sink, timeout_ms), KIN_EEMPTY, "nothing to receive now");
 }
 
-static kin_err pipe_poll(kin_connection *c, int64_t timeout_ms)
-{
-    return kin__flow_poll(&end_of(c)->in, timeout_ms);
-}
+static kin_err pipe_poll(kin_connection *c, int64_t timeout_ms) { return kin__flow_poll(&end_of(c)->in, timeout_ms); }
 
-static kin__flow *flow_of(const kin_connection *c, bool send)
-{
-    return send ? &end_of(c)->out : &end_of(c)->in;
-}
+static kin__flow *flow_of(const kin_connection *c, bool send) { return send ? &end_of(c)->out : &end_of(c)->in; }
 
 static void pipe_watch(const kin_connection *c, bool send, kin__watched *watched)
 {
@@ -225,10 +214,7 @@ static void pipe_watch(const kin_connection *c, bool send, kin__watched *watched
     watched->key = send ? flow->ring->id_room : flow->gate->id;
 }
 
-static void pipe_arm(const kin_connection *c, bool send)
-{
-    kin__flow_arm(flow_of(c, send), send);
-}
+static void pipe_arm(const kin_connection *c, bool send) { kin__flow_arm(flow_of(c, send), send); }
 
 static bool pipe_ready(const kin_connection *c, bool send)
 {
@@ -277,10 +263,7 @@ static kin_err pipe_export(const kin_connection *c, os_handle *handles, size_t *
     return KIN_OK;
 }
 
-static kin_err damaged(void)
-{
-    return kin__fail(KIN_EPROTO, "the shared memory of the connection is damaged");
-}
+static kin_err damaged(void) { return kin__fail(KIN_EPROTO, "the shared memory of the connection is damaged"); }
 
 /* It may come from a hostile or broken process: nothing is used before it is checked, and what was checked is not read again. */
 static kin_err check_segment(const kin__header *header, layout *l)
@@ -291,8 +274,8 @@ static kin_err check_segment(const kin__header *header, layout *l)
         return damaged();
     uint32_t units = kin__load32(&h->units), one_way = kin__load32(&h->one_way);
     uint64_t max_message = kin__load64(&h->max_message);
-    if (units < CAPACITY_LEAST / KIN__UNIT || units > CAPACITY_MOST / KIN__UNIT || (units & (units - 1)) != 0 || one_way > 1 ||
-        max_message > SIZE_MAX)
+    if (units < CAPACITY_LEAST / KIN__UNIT || units > CAPACITY_MOST / KIN__UNIT || (units & (units - 1)) != 0 ||
+        one_way > 1 || max_message > SIZE_MAX)
         return damaged();
     *l = (layout){.units = units, .blocks = one_way != 0 ? 1 : 2, .max_message = (size_t)max_message};
     uint64_t each = sizeof(kin__gate) + sizeof(kin__ring) + (uint64_t)units * KIN__UNIT;

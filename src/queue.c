@@ -24,7 +24,7 @@ enum { JOINABLE = 1, RELAXED = 2 };
  * then the rings. */
 typedef struct shared {
     uint32_t lanes, flags;
-    uint32_t units; /* of each lane */
+    uint32_t units;   /* of each lane */
     uint32_t carried; /* a message with handles was put: there may be ends of pipes among them */
     uint64_t max_message;
     uint64_t abandoned;
@@ -51,7 +51,8 @@ struct kin_queue {
 
 static kin_err not_a_queue(const void *p)
 {
-    return p == NULL ? kin__fail(KIN_EINVAL, "the queue is NULL") : kin__fail(KIN_EINVAL, "not a queue, or it was closed");
+    return p == NULL ? kin__fail(KIN_EINVAL, "the queue is NULL")
+                     : kin__fail(KIN_EINVAL, "not a queue, or it was closed");
 }
 
 static inline bool is_queue(const void *p) { return kin__handle_is(p, KIN__MARK_QUEUE); }
@@ -109,10 +110,21 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
     at += got_bytes(s->flags);
     for (uint32_t i = 0; i < q->lanes; i++, at += lane_size(s->units)) {
         kin__ring *ring = (kin__ring *)(void *)at;
-        q->flows[i] = (kin__flow){.ring = ring, .data = at + sizeof *ring, .gate = &s->gate, .mask = s->units - 1,
-                                  .ordered = kin__my.session->ordered != 0, .pair = OS_NO_HANDLE, .in = q->bag[0], .out = q->bag[1],
-                                  .kind = "queue", .name = q->shown, .max_message = (size_t)s->max_message, .got = q->got,
-                                  .lanes = q->lanes > 1 ? q->flows : NULL, .lane = i, .lane_count = q->lanes,
+        q->flows[i] = (kin__flow){.ring = ring,
+                                  .data = at + sizeof *ring,
+                                  .gate = &s->gate,
+                                  .mask = s->units - 1,
+                                  .ordered = kin__my.session->ordered != 0,
+                                  .pair = OS_NO_HANDLE,
+                                  .in = q->bag[0],
+                                  .out = q->bag[1],
+                                  .kind = "queue",
+                                  .name = q->shown,
+                                  .max_message = (size_t)s->max_message,
+                                  .got = q->got,
+                                  .lanes = q->lanes > 1 ? q->flows : NULL,
+                                  .lane = i,
+                                  .lane_count = q->lanes,
                                   .abandoned = &s->abandoned};
         kin__flow_begin(&q->flows[i]);
     }
@@ -131,7 +143,8 @@ static kin_err create(kin_queue **queue, const kin_queue_options *o)
     uint32_t lanes = o->relaxed ? LANES : 1, units = (uint32_t)(capacity / lanes / KIN__UNIT);
     uint32_t flags = (o->joinable ? JOINABLE : 0u) | (o->relaxed ? RELAXED : 0u);
     kin__header *header;
-    err = kin__segment_new(KIN_TYPE_QUEUE, SHARED_AT + sizeof(shared) + got_bytes(flags) + lanes * (uint64_t)lane_size(units), &header);
+    err = kin__segment_new(KIN_TYPE_QUEUE,
+                           SHARED_AT + sizeof(shared) + got_bytes(flags) + lanes * (uint64_t)lane_size(units), &header);
     if (err != KIN_OK)
         return err;
     shared *s = (shared *)(void *)((char *)kin__header_data(header) + SHARED_AT);
@@ -167,7 +180,9 @@ kin_err kin_queue_create(kin_queue **queue, const kin_queue_options *options)
     kin_err err = kin__check_init();
     if (err == KIN_OK)
         err = create(queue, options != NULL ? options : &defaults);
-    return err == KIN_OK ? KIN_OK : kin__fail_in(err, "cannot create the queue '%s'", options != NULL && options->name != NULL ? options->name : "(unnamed)");
+    return err == KIN_OK ? KIN_OK
+                         : kin__fail_in(err, "cannot create the queue '%s'",
+                                        options != NULL && options->name != NULL ? options->name : "(unnamed)");
 }
 
 kin_err kin__queue_export(const kin_queue *q, os_handle *handles, size_t *count)
@@ -192,8 +207,8 @@ static bool is_sound(const kin__header *header)
         return false;
     const shared *s = (const shared *)(const void *)((const char *)kin__header_data(header) + SHARED_AT);
     uint64_t left = header->size - SHARED_AT - sizeof *s;
-    if (s->lanes == 0 || s->lanes > LANES || s->units < 64 || s->units > (uint32_t)(MAX_CAPACITY / KIN__UNIT) || left < got_bytes(s->flags) ||
-        (left - got_bytes(s->flags)) / s->lanes < lane_size(s->units))
+    if (s->lanes == 0 || s->lanes > LANES || s->units < 64 || s->units > (uint32_t)(MAX_CAPACITY / KIN__UNIT) ||
+        left < got_bytes(s->flags) || (left - got_bytes(s->flags)) / s->lanes < lane_size(s->units))
         return false;
     const char *at = (const char *)(s + 1) + got_bytes(s->flags);
     for (uint32_t i = 0; i < s->lanes; i++, at += lane_size(s->units)) {
@@ -221,7 +236,8 @@ kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count)
         os_handle_close(segment);
         return err;
     }
-    err = is_sound(header) ? make_handle(queue, header, handles + 1) : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
+    err = is_sound(header) ? make_handle(queue, header, handles + 1)
+                           : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
     if (err != KIN_OK)
         kin__segment_release(header);
     else
@@ -270,7 +286,10 @@ static void remember(const kin_queue *q, uint32_t lane)
     memory.lanes[at] = lane;
 }
 
-static bool is_own(const kin__flow *f, uint64_t me) { return kin__load64_relaxed(&f->ring->putter.word) == (me | KIN__OWN); }
+static bool is_own(const kin__flow *f, uint64_t me)
+{
+    return kin__load64_relaxed(&f->ring->putter.word) == (me | KIN__OWN);
+}
 
 /* Makes a lane that is nobody's, or a dead thread's, this thread's. Never takes it away from another: what that one puts afterwards, in
  * another lane, could come before what it has put here. */
@@ -304,8 +323,7 @@ static kin__flow *own_flow(kin_queue *q)
         return &q->flows[0];
     for (uint32_t i = 0; i < REMEMBERED; i++) {
         uint32_t lane = memory.lanes[i];
-        if (memory.gates[i] == q->shared->gate.id && lane < q->lanes &&
-            (lane == 0 || is_own(&q->flows[lane], kin__me)))
+        if (memory.gates[i] == q->shared->gate.id && lane < q->lanes && (lane == 0 || is_own(&q->flows[lane], kin__me)))
             return &q->flows[lane];
     }
     return &q->flows[find_lane(q)];
@@ -362,10 +380,7 @@ kin_err kin_queue_put(kin_queue *q, const void *data, size_t size, int64_t timeo
     return kin__flow_put(f, &letter, timeout_ms);
 }
 
-static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms)
-{
-    return kin__flow_get(f, arg, timeout_ms);
-}
+static kin_err get_sink(kin__flow *f, void *arg, int64_t timeout_ms) { return kin__flow_get(f, arg, timeout_ms); }
 
 kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, int64_t timeout_ms)
 {
@@ -398,7 +413,8 @@ kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeo
     if (err != KIN_OK)
         return err;
     if (data == NULL || size == NULL)
-        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown, data == NULL ? "message" : "size");
+        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown,
+                         data == NULL ? "message" : "size");
     kin__sink sink = {.what = KIN__BYTES};
     err = kin__get_new(&(kin__source){"queue", q->shown, get_from_any, q}, &sink, 0, timeout_ms);
     if (err == KIN_OK) {
@@ -433,7 +449,8 @@ static kin_err get_many_from(kin__flow *f, void *arg, int64_t timeout_ms)
     return kin__flow_get_many(f, g->buffer, g->space, g->messages, g->most, &g->count, timeout_ms);
 }
 
-kin_err kin_queue_get_many(kin_queue *q, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
+kin_err kin_queue_get_many(kin_queue *q, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count,
+                           int64_t timeout_ms)
 {
     if (count != NULL)
         *count = 0;
@@ -458,8 +475,12 @@ kin_err kin_queue_put_args(kin_queue *q, kin_pack args, int64_t timeout_ms)
     kin__parcel parcel = {0};
     err = kin__parcel_add_pack(&parcel, args);
     if (err == KIN_OK) {
-        kin__letter letter = {.bytes = parcel.bytes, .size = parcel.size, .handles = parcel.handles, .what = KIN__ARGS,
-                              .handle_count = (uint32_t)(parcel.handle_count < UINT32_MAX ? parcel.handle_count : UINT32_MAX)};
+        kin__letter letter = {.bytes = parcel.bytes,
+                              .size = parcel.size,
+                              .handles = parcel.handles,
+                              .what = KIN__ARGS,
+                              .handle_count =
+                                  (uint32_t)(parcel.handle_count < UINT32_MAX ? parcel.handle_count : UINT32_MAX)};
         if (letter.handle_count != 0 && kin__load32(&q->shared->carried) == 0)
             kin__store32(&q->shared->carried, 1);
         err = kin__flow_put(own_flow(q), &letter, timeout_ms);
@@ -527,7 +548,8 @@ static kin_err finish(kin_queue *q, kin_message *message, kin_err (*how)(kin__fl
     if (err != KIN_OK)
         return err;
     if (message == NULL || message->data == NULL || message->kin__m.lane >= q->lanes)
-        return kin__fail(KIN_EINVAL, "queue '%s': %s", q->shown, message == NULL ? "the message is NULL" : "the message is not in place (any more)");
+        return kin__fail(KIN_EINVAL, "queue '%s': %s", q->shown,
+                         message == NULL ? "the message is NULL" : "the message is not in place (any more)");
     return how(&q->flows[message->kin__m.lane], message, other);
 }
 
@@ -552,7 +574,8 @@ kin_err kin_queue_task_done(kin_queue *q)
     uint64_t *at = &q->got[kin__my.place], word = kin__load64(at);
     do {
         if (word >> 40 != kin__pid_generation(kin__my.id) || (word & 0xffffffffffu) == 0)
-            return kin__fail(KIN_EPERM, "queue '%s': task_done, but this process has dealt with all that it got", q->shown);
+            return kin__fail(KIN_EPERM, "queue '%s': task_done, but this process has dealt with all that it got",
+                             q->shown);
     } while (!kin__cas64(at, &word, word - 1));
     KIN_CRASH_POINT("queue.task.done");
     if ((word & 0xffffffffffu) == 1)
@@ -616,13 +639,19 @@ kin_err kin_queue_join(kin_queue *q, int64_t timeout_ms)
             kin__flow_sweep(&q->flows[i]);
         if (err != KIN_OK || all_dealt_with(q))
             break;
-        err = kin__park_on(&(kin__wait){.key = id, .must_sleep = not_dealt_with, .object = q, .deadline = deadline, .kind = KIN_TYPE_QUEUE,
-                                        .name = q->shown, .interruptible = true});
+        err = kin__park_on(&(kin__wait){.key = id,
+                                        .must_sleep = not_dealt_with,
+                                        .object = q,
+                                        .deadline = deadline,
+                                        .kind = KIN_TYPE_QUEUE,
+                                        .name = q->shown,
+                                        .interruptible = true});
     }
     if (err != KIN_OK && all_dealt_with(q))
         return KIN_OK;
     return err != KIN_ETIMEDOUT ? err
-                                : kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms", q->shown, (long long)timeout_ms);
+                                : kin__fail(err, "queue '%s': not all that was put is dealt with within %lld ms",
+                                            q->shown, (long long)timeout_ms);
 }
 
 uint64_t kin_queue_abandoned(kin_queue *q)
@@ -657,10 +686,7 @@ size_t kin_queue_size(kin_queue *q)
     return size;
 }
 
-bool kin_queue_empty(kin_queue *q)
-{
-    return check_queue(q, KIN_FOREVER) != KIN_OK || !has_message(q);
-}
+bool kin_queue_empty(kin_queue *q) { return check_queue(q, KIN_FOREVER) != KIN_OK || !has_message(q); }
 
 bool kin_queue_full(kin_queue *q, size_t size)
 {
@@ -707,5 +733,6 @@ void kin__queue_arm(const kin_queue *queue, bool put)
 bool kin__queue_ready(const kin_queue *queue, bool put)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    return !is_queue(q) || (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) || kin__flow_over(q->flows);
+    return !is_queue(q) || (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) ||
+           kin__flow_over(q->flows);
 }

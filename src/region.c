@@ -67,7 +67,8 @@ static bool look_through(kin__flow *f, kin__found *found)
     kin__store32(&r->returned, 0);
     KIN_CRASH_POINT("region.looking");
     bool any = first_ready(f, next, found);
-    while (any && first_ready(f, found->at, found)) { /* one before it may have been committed first, after we looked at it */
+    while (any && first_ready(f, found->at, found)) {
+        /* One before it may have been committed first, after we looked at it. */
     }
     if (any)
         kin__store32(&r->returned, 1); /* there may be more */
@@ -78,7 +79,8 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64_relaxed(&r->head);
-    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found)) {
+    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) &&
+        look_through(f, found)) {
         advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
     }
@@ -190,7 +192,8 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
         v.real = size;
     }
     note_in_place(f);
-    err = kin__ring_put_waiting(f, try_reserve, &v, kin__record_units(v.letter.handle_count, v.letter.size), timeout_ms);
+    err =
+        kin__ring_put_waiting(f, try_reserve, &v, kin__record_units(v.letter.handle_count, v.letter.size), timeout_ms);
     if (err != KIN_OK) {
         if (large)
             kin__segment_release(data);
@@ -208,8 +211,9 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
 /* The record of a message of this process's; NULL with a sentence if the message is not (any more) what it should be. */
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
-    if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 && m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT &&
-        kin__state_what(m->kin__m.tag) == what && kin__state_who(m->kin__m.tag) == kin__my.id)
+    if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 &&
+        m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT && kin__state_what(m->kin__m.tag) == what &&
+        kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
     return NULL;
@@ -289,7 +293,8 @@ static kin_err try_take(kin__flow *f, void *arg)
         return err;
     kin__record *record = found.record;
     if ((record->what & KIN__KIND) != KIN__BYTES)
-        return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind, f->name);
+        return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind,
+                         f->name);
     if (kin__record_large(record)) {
         kin__bagged *bagged = kin__record_bagged(record);
         err = kin__bag_look(f, bagged, 1, &t->segment);

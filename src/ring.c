@@ -101,7 +101,8 @@ void kin__flow_shut(kin__flow *f)
 kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 {
     kin__ring *r = f->ring;
-    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER, f->ordered};
+    return (kin__latch_of){putter ? &r->putter : &r->getter, &r->waits, putter ? KIN__WAITS_PUTTER : KIN__WAITS_GETTER,
+                           f->ordered};
 }
 
 /* Whoever had it may have been in the middle. */
@@ -109,7 +110,7 @@ static void inherit(kin__flow *f, bool putter)
 {
     KIN_CRASH_POINT("ring.taken.over");
     if (!putter)
-        kin__store32(&f->ring->returned, 1); /* the dead may have been looking */
+        kin__store32(&f->ring->returned, 1);            /* the dead may have been looking */
     if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
         (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
@@ -131,11 +132,13 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
     kin__latch_of latch = kin__ring_latch(f, putter);
     bool inherited;
     uint64_t who = 0;
-    kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name, &inherited, &who);
+    kin_err err = kin__latch_enter(&latch, me, timeout_ms == KIN_NOWAIT ? kin__deadline(NOWAIT_MS) : deadline, f->name,
+                                   &inherited, &who);
     if (err != KIN_OK) {
         char text[192];
         kin__describe_thread(who, text, sizeof text);
-        return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text, putter ? "put" : "get");
+        return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text,
+                         putter ? "put" : "get");
     }
     if (inherited)
         inherit(f, putter);
@@ -171,10 +174,7 @@ bool kin__ring_look_over(kin__flow *f, bool surely)
     return broken;
 }
 
-bool kin__flow_over(kin__flow *f)
-{
-    return kin__ring_look_over(f, false);
-}
+bool kin__flow_over(kin__flow *f) { return kin__ring_look_over(f, false); }
 
 kin_err kin__ring_over(const kin__flow *f)
 {

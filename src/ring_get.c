@@ -67,8 +67,9 @@ bool kin__flow_readable(kin__flow *f)
 bool kin__flow_unswept(const kin__flow *f)
 {
     /* A living one that is in the middle of a get looks itself, and for us when it lets go. */
-    return kin__load32(&f->ring->in_place) != 0 && kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) &&
-           kin__flow_items(f) != 0 && !kin__latch_in_use(&f->ring->getter);
+    return kin__load32(&f->ring->in_place) != 0 &&
+           kin__load32(&f->ring->epoch) != kin__load32(&kin__my.session->epoch) && kin__flow_items(f) != 0 &&
+           !kin__latch_in_use(&f->ring->getter);
 }
 
 /* Whether a consumer would find something, looked at as a consumer does: what nobody will finish is put right. KIN_ETIMEDOUT: somebody is
@@ -140,7 +141,8 @@ static kin_err let_them_finish(kin__get_wait *w)
 kin_err kin__get_wait_more(kin__get_wait *w)
 {
     kin__flow *f = w->flows;
-    bool any = w->last_look && kin__flows_readable(f, w->count); /* a consumer that is stopped may be in the way: then it is not over yet */
+    /* A consumer that is stopped may be in the way: then it is not over yet. */
+    bool any = w->last_look && kin__flows_readable(f, w->count);
     if (w->last_look && !any)
         return kin__ring_over(f);
     if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
@@ -148,8 +150,9 @@ kin_err kin__get_wait_more(kin__get_wait *w)
         return let_them_finish(w);
     }
     if (w->end != KIN_OK)
-        return w->end == KIN_EEMPTY       ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)
-               : w->end == KIN_ETIMEDOUT ? kin__fail(KIN_ETIMEDOUT, "%s '%s': no message within %lld ms", f->kind, f->name, (long long)w->timeout_ms)
+        return w->end == KIN_EEMPTY      ? kin__fail(KIN_EEMPTY, "%s '%s' is empty", f->kind, f->name)
+               : w->end == KIN_ETIMEDOUT ? kin__fail(KIN_ETIMEDOUT, "%s '%s': no message within %lld ms", f->kind,
+                                                     f->name, (long long)w->timeout_ms)
                                          : w->end;
     while (!w->spun) {
         w->spun = !kin__spin_more(&w->spin);
@@ -158,15 +161,25 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     }
     if (w->since == 0)
         w->since = kin__now_ns();
-    w->end = kin__ring_sleep(&(kin__wait){.key = f->gate->id, .must_sleep = nothing, .object = w, .deadline = w->deadline, .since = w->since,
-                                   .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
+    w->end = kin__ring_sleep(&(kin__wait){.key = f->gate->id,
+                                          .must_sleep = nothing,
+                                          .object = w,
+                                          .deadline = w->deadline,
+                                          .since = w->since,
+                                          .kind = KIN_TYPE_QUEUE,
+                                          .name = f->name,
+                                          .interruptible = true});
     return KIN_OK;
 }
 
 kin__get_wait kin__get_wait_begin(kin__flow *flows, uint32_t count, int64_t timeout_ms)
 {
-    return (kin__get_wait){.flows = flows, .count = count, .deadline = kin__deadline(timeout_ms), .timeout_ms = timeout_ms,
-                           .spun = timeout_ms == KIN_NOWAIT, .end = timeout_ms == KIN_NOWAIT ? KIN_EEMPTY : KIN_OK};
+    return (kin__get_wait){.flows = flows,
+                           .count = count,
+                           .deadline = kin__deadline(timeout_ms),
+                           .timeout_ms = timeout_ms,
+                           .spun = timeout_ms == KIN_NOWAIT,
+                           .end = timeout_ms == KIN_NOWAIT ? KIN_EEMPTY : KIN_OK};
 }
 
 /* A wake that we were chosen for and did not use is somebody else's. */
@@ -235,7 +248,8 @@ static void count_got(kin__flow *f)
 static kin_err wrong_kind(const kin__flow *f, const kin__record *record)
 {
     return (record->what & KIN__KIND) == KIN__ARGS
-               ? kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; get it with the function for these", f->kind, f->name)
+               ? kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; get it with the function for these",
+                           f->kind, f->name)
                : kin__fail(KIN_ETYPE, "%s '%s': the message is bytes, not packed values", f->kind, f->name);
 }
 
@@ -295,7 +309,8 @@ static kin_err try_get(kin__flow *f, void *arg)
     if (sink->size > sink->space && sink->grows)
         return KIN_EMSGSIZE;
     if (sink->size > sink->space)
-        return kin__fail(KIN_EMSGSIZE, "%s '%s': the message has %zu bytes, there is room for %zu", f->kind, f->name, sink->size, sink->space);
+        return kin__fail(KIN_EMSGSIZE, "%s '%s': the message has %zu bytes, there is room for %zu", f->kind, f->name,
+                         sink->size, sink->space);
     if (record->handles != 0) {
         err = look_into_bag(f, record, g);
         if (err == KIN_ELOST) { /* went with a consumer that was killed as it took it away */
@@ -327,11 +342,13 @@ static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t tim
     return err;
 }
 
-#define LOOKS 64 /* for the next message, before anything that costs more: who sends one now and then does not come to this */
+#define LOOKS                                                                                                          \
+    64 /* for the next message, before anything that costs more: who sends one now and then does not come to this */
 
 static bool more_comes(const kin__ring *r, int64_t timeout_ms)
 {
-    if (timeout_ms == KIN_NOWAIT || kin__my.session == NULL || kin__my.session->cpus == 1 || kin__load32_relaxed(&kin__my.session->spin_ns) == 0)
+    if (timeout_ms == KIN_NOWAIT || kin__my.session == NULL || kin__my.session->cpus == 1 ||
+        kin__load32_relaxed(&kin__my.session->spin_ns) == 0)
         return false;
     for (int i = 0; i < LOOKS; i++) {
         kin__relax();
@@ -400,7 +417,8 @@ static kin_err try_get_many(kin__flow *f, void *arg)
     return g->count != 0 ? KIN_OK : err != KIN_OK ? err : KIN_EFULL; /* EFULL: the first is not for here */
 }
 
-kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
+kin_err kin__flow_get_many(kin__flow *f, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count,
+                           int64_t timeout_ms)
 {
     get_many g = {.buffer = buffer, .space = space, .most = most, .messages = messages};
     uint64_t deadline = kin__deadline(timeout_ms);

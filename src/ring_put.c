@@ -11,7 +11,8 @@
 kin_err kin__ring_check_size(const kin__flow *f, size_t size)
 {
     if (f->max_message != 0 && size > f->max_message)
-        return kin__fail(KIN_EMSGSIZE, "%s '%s': a message of %zu bytes, at most %zu are allowed", f->kind, f->name, size, f->max_message);
+        return kin__fail(KIN_EMSGSIZE, "%s '%s': a message of %zu bytes, at most %zu are allowed", f->kind, f->name,
+                         size, f->max_message);
     return KIN_OK;
 }
 
@@ -44,7 +45,8 @@ static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, ki
     return err == KIN_EAGAIN ? KIN_EFULL : err;
 }
 
-kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, uint32_t state, uint64_t *tail, kin__record **placed)
+kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, uint32_t state, uint64_t *tail,
+                        kin__record **placed)
 {
     kin__ring *r = f->ring;
     uint64_t t = *tail;
@@ -90,7 +92,8 @@ bool kin__flow_writable(kin__flow *f, size_t size)
     uint32_t need;
     bool large = size > kin__flow_most(f);
     uint64_t tail = kin__load64(&f->ring->tail), head = kin__load64(&f->ring->head);
-    return has_room(f->ring, tail, head, kin__record_units(large ? 1 : 0, large ? 0 : size), &need) && !(large && large_in_flight(f->ring, tail, head));
+    return has_room(f->ring, tail, head, kin__record_units(large ? 1 : 0, large ? 0 : size), &need) &&
+           !(large && large_in_flight(f->ring, tail, head));
 }
 
 /* ---- waiting for room ---- */
@@ -140,7 +143,8 @@ static bool try_once(room_wait *w, kin__ring_try attempt, void *arg, kin_err *er
     w->other = *err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w->head, w->units, &need);
     kin__ring_unlock(f, true, kin__me, entry);
     kin__ring_look_after_put(f, *err == KIN_OK);
-    if (w->since != 0 && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0 && (*err != KIN_EFULL || w->end != KIN_OK))
+    if (w->since != 0 && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0 &&
+        (*err != KIN_EFULL || w->end != KIN_OK))
         (void)kin__wake_one(f->ring->id_room); /* the wake may have been for more than one, or was not used */
     return *err != KIN_EFULL;
 }
@@ -165,16 +169,26 @@ static kin_err wait_for_room(room_wait *w)
         return KIN_OK;
     if (w->since == 0)
         w->since = kin__now_ns();
-    w->end = kin__ring_sleep(&(kin__wait){.key = f->ring->id_room, .must_sleep = no_room, .object = w, .deadline = w->deadline,
-                                          .since = w->since, .kind = KIN_TYPE_QUEUE, .name = f->name, .interruptible = true});
+    w->end = kin__ring_sleep(&(kin__wait){.key = f->ring->id_room,
+                                          .must_sleep = no_room,
+                                          .object = w,
+                                          .deadline = w->deadline,
+                                          .since = w->since,
+                                          .kind = KIN_TYPE_QUEUE,
+                                          .name = f->name,
+                                          .interruptible = true});
     w->swept = false;
     return KIN_OK;
 }
 
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms)
 {
-    room_wait w = {.f = f, .units = units, .timeout_ms = timeout_ms, .deadline = kin__deadline(timeout_ms),
-                   .spinning = timeout_ms != KIN_NOWAIT, .end = timeout_ms == KIN_NOWAIT ? KIN_EFULL : KIN_OK};
+    room_wait w = {.f = f,
+                   .units = units,
+                   .timeout_ms = timeout_ms,
+                   .deadline = kin__deadline(timeout_ms),
+                   .spinning = timeout_ms != KIN_NOWAIT,
+                   .end = timeout_ms == KIN_NOWAIT ? KIN_EFULL : KIN_OK};
     kin_err err;
     do {
         if (kin__flow_over(f))
@@ -225,7 +239,8 @@ static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeou
     memcpy(data, letter->bytes, letter->size);
     if (letter->handle_count != 0)
         memcpy(handles + 1, letter->handles, letter->handle_count * sizeof handles[0]);
-    kin__letter small = {.handles = handles, .handle_count = letter->handle_count + 1, .what = letter->what | KIN__LARGE};
+    kin__letter small = {
+        .handles = handles, .handle_count = letter->handle_count + 1, .what = letter->what | KIN__LARGE};
     put_args a = {&small, letter->size};
     err = kin__ring_put_waiting(f, try_put, &a, kin__record_units(small.handle_count, 0), timeout_ms);
     kin__segment_release(data);
@@ -238,8 +253,8 @@ static KIN__NOINLINE kin_err put_slow(kin__flow *f, const kin__letter *letter, i
     if (err != KIN_OK)
         return err;
     if (letter->handle_count > OS_BAG_MOST - 1)
-        return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be", f->kind, f->name,
-                         letter->handle_count, OS_BAG_MOST - 1);
+        return kin__fail(KIN_EINVAL, "%s '%s': %u objects, files and descriptors in a message, at most %d can be",
+                         f->kind, f->name, letter->handle_count, OS_BAG_MOST - 1);
     if (kin__thread_me() == 0)
         return kin_last_code();
     if (letter->size + kin__extra(letter->handle_count) > kin__flow_most(f))
@@ -270,7 +285,8 @@ static kin_err try_put_many(kin__flow *f, void *arg)
     while (done < m->count) {
         kin__letter letter = {.bytes = m->messages[done].data, .size = m->messages[done].size, .what = KIN__BYTES};
         kin__record *record;
-        err = letter.size > kin__flow_most(f) ? KIN_EMSGSIZE : kin__ring_place(f, &letter, 0, KIN__READY, &tail, &record);
+        err =
+            letter.size > kin__flow_most(f) ? KIN_EMSGSIZE : kin__ring_place(f, &letter, 0, KIN__READY, &tail, &record);
         if (err != KIN_OK)
             break;
         done++;
@@ -292,7 +308,8 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
         err = kin_last_code();
     for (size_t i = 0; i < count && err == KIN_OK; i++)
         err = messages[i].data == NULL && messages[i].size != 0
-                  ? kin__fail(KIN_EINVAL, "%s '%s', message %zu: %zu bytes at NULL", f->kind, f->name, i, messages[i].size)
+                  ? kin__fail(KIN_EINVAL, "%s '%s', message %zu: %zu bytes at NULL", f->kind, f->name, i,
+                              messages[i].size)
                   : kin__ring_check_size(f, messages[i].size);
     while (m.done < count && err == KIN_OK) {
         const kin_view *next = &messages[m.done];
@@ -304,10 +321,13 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
         } else {
             size_t before = m.done;
             err = kin__ring_put_waiting(f, try_put_many, &m, kin__record_units(0, next->size), left);
-            if (m.done - before > 1)
-                kin__ring_look_after_put(f, (uint32_t)(m.done - before - 1 > UINT32_MAX ? UINT32_MAX : m.done - before - 1));
+            size_t more = m.done > before ? m.done - before - 1 : 0; /* for one of them somebody was woken */
+            if (more > 0)
+                kin__ring_look_after_put(f, (uint32_t)(more < KIN__EVERYONE ? more : KIN__EVERYONE));
         }
     }
     *done = m.done;
-    return err == KIN_EFULL && timeout_ms != KIN_NOWAIT ? kin__fail_in(KIN_ETIMEDOUT, "message %zu of %zu", m.done, count) : err;
+    return err == KIN_EFULL && timeout_ms != KIN_NOWAIT
+               ? kin__fail_in(KIN_ETIMEDOUT, "message %zu of %zu", m.done, count)
+               : err;
 }

@@ -105,10 +105,7 @@ static int wait_for_end(kin_args *args)
     return err; /* KIN_EPIPE; had it been a signal, it would not return at all */
 }
 
-static bool is_asleep(void *process)
-{
-    return crash_asleep(kin_process_pid(process)) > 0;
-}
+static bool is_asleep(void *process) { return crash_asleep(kin_process_pid(process)) > 0; }
 
 static kin_process *start_waiting(kin_connection *c, int where)
 {
@@ -341,10 +338,7 @@ static void never_too_early(void **state)
 }
 
 /* Never takes what it was given. */
-static int ignore(kin_args *args)
-{
-    return kin_args_count(args) == 1 ? 0 : 1;
-}
+static int ignore(kin_args *args) { return kin_args_count(args) == 1 ? 0 : 1; }
 
 static void passed_and_never_taken(void **state)
 {
@@ -440,7 +434,8 @@ static void dropped_with_the_values(void **state)
         if (list == 0)
             check(kin_connection_send_args(in, KIN_ARGS(1, second), KIN_NOWAIT));
         else
-            check(kin_connection_send_args(in, KIN_ARGS(1, kin_list(KIN_ARGS("deep", kin_list(KIN_ARGS(second))))), KIN_NOWAIT));
+            check(kin_connection_send_args(in, KIN_ARGS(1, kin_list(KIN_ARGS("deep", kin_list(KIN_ARGS(second))))),
+                                           KIN_NOWAIT));
         close_one(&second);
         check(kin_connection_recv_args(out, &args, KIN_NOWAIT));
         assert_true(crash_until(is_asleep, p)); /* again: the close has woken it */
@@ -595,24 +590,15 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        TEST(closed_with_messages_left),
-        TEST(ended_before_it_is_read),
-        TEST(ends_while_it_is_read),
-        TEST(not_before_the_last_has_gone),
-        TEST(not_while_a_child_starts),
-        TEST(never_too_early),
-        TEST(passed_and_never_taken),
-        TEST(passed_on_to_a_grandchild),
-        TEST(on_its_way_through_another),
-        TEST(in_a_queue),
-        TEST(dropped_with_the_values),
-        TEST(dropped_with_what_carried_it),
-        TEST(dropped_with_a_queue),
-        TEST(leaves_no_handles),
-        TEST(closed_while_others_sleep),
-        TEST(killed_while_others_sleep),
-        TEST(sender_of_large_ones_learns_it),
-        TEST(sending_to_nobody),
+        TEST(closed_with_messages_left),      TEST(ended_before_it_is_read),
+        TEST(ends_while_it_is_read),          TEST(not_before_the_last_has_gone),
+        TEST(not_while_a_child_starts),       TEST(never_too_early),
+        TEST(passed_and_never_taken),         TEST(passed_on_to_a_grandchild),
+        TEST(on_its_way_through_another),     TEST(in_a_queue),
+        TEST(dropped_with_the_values),        TEST(dropped_with_what_carried_it),
+        TEST(dropped_with_a_queue),           TEST(leaves_no_handles),
+        TEST(closed_while_others_sleep),      TEST(killed_while_others_sleep),
+        TEST(sender_of_large_ones_learns_it), TEST(sending_to_nobody),
     };
     return cmocka_run_group_tests_name("connection_end", tests, NULL, NULL);
 }

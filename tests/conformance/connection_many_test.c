@@ -31,7 +31,8 @@ static uint32_t sum_of(const struct head *h, const unsigned char *body)
 /* Writes a message of any size into `bytes`, which has room for LARGE; how long it is. */
 static size_t compose(unsigned char *bytes, uint32_t sender, uint32_t number)
 {
-    struct head h = {sender, number, number % 97 == 5 ? LARGE - (uint32_t)sizeof h : (number * 7919 + sender * 101) % LONGEST, 0};
+    struct head h = {sender, number,
+                     number % 97 == 5 ? LARGE - (uint32_t)sizeof h : (number * 7919 + sender * 101) % LONGEST, 0};
     for (uint32_t i = 0; i < h.size; i++)
         bytes[sizeof h + i] = (unsigned char)(i * 13 + number + sender * 5);
     h.sum = sum_of(&h, bytes + sizeof h);
@@ -44,7 +45,8 @@ static bool sound(const unsigned char *bytes, size_t size, struct head *h)
     if (size < sizeof *h)
         return false;
     memcpy(h, bytes, sizeof *h);
-    return h->size == size - sizeof *h && h->sender < SENDERS && h->number < MOST && h->sum == sum_of(h, bytes + sizeof *h);
+    return h->size == size - sizeof *h && h->sender < SENDERS && h->number < MOST &&
+           h->sum == sum_of(h, bytes + sizeof *h);
 }
 
 static int sender(kin_args *args)
@@ -168,10 +170,7 @@ static int wait_somewhere(kin_args *args)
     return kin_connection_send(c, "bye", 3, KIN_FOREVER) == KIN_OK ? 0 : 97;
 }
 
-static bool is_asleep(void *process)
-{
-    return crash_asleep(kin_process_pid(process)) > 0;
-}
+static bool is_asleep(void *process) { return crash_asleep(kin_process_pid(process)) > 0; }
 
 static void asked_to_stop(void **state)
 {

@@ -66,7 +66,9 @@ static void plain_values(void **state)
     char blob[300];
     memset(blob, 7, sizeof blob);
     check(kin_connection_send_args(
-        first, KIN_ARGS(true, -5, 2.5, "text", kin_bytes(blob, sizeof blob), kin_struct(p), kin_list(KIN_ARGS(8, "in")), 1u), KIN_NOWAIT));
+        first,
+        KIN_ARGS(true, -5, 2.5, "text", kin_bytes(blob, sizeof blob), kin_struct(p), kin_list(KIN_ARGS(8, "in")), 1u),
+        KIN_NOWAIT));
     check(kin_connection_send_args(first, KIN_ARGS(), KIN_NOWAIT));
     memset(blob, 0, sizeof blob); /* copied already */
     check(kin_connection_recv_args(second, &args, KIN_NOWAIT));
@@ -111,7 +113,24 @@ static void large_values(void **state)
 
 /* ---- objects, each used on the other side ---- */
 
-enum { LOCK, RLOCK, SEMAPHORE, EVENT, CONDITION, BARRIER, RWLOCK, VALUE, ARRAY, SEGMENT, QUEUE, CONNECTION, A_FILE, FD, HANDLE, KINDS };
+enum {
+    LOCK,
+    RLOCK,
+    SEMAPHORE,
+    EVENT,
+    CONDITION,
+    BARRIER,
+    RWLOCK,
+    VALUE,
+    ARRAY,
+    SEGMENT,
+    QUEUE,
+    CONNECTION,
+    A_FILE,
+    FD,
+    HANDLE,
+    KINDS
+};
 
 /* What arrives is used, so that the parent can see it. */
 static kin_err use(kin_args *args, int kind)
@@ -134,9 +153,13 @@ static kin_err use(kin_args *args, int kind)
     intptr_t handle;
     switch (kind) {
     case LOCK:
-        return kin_unpack(args, &number, &lock) == KIN_OK && kin_lock_acquire(lock, KIN_NOWAIT) == KIN_ETIMEDOUT ? KIN_OK : err;
+        return kin_unpack(args, &number, &lock) == KIN_OK && kin_lock_acquire(lock, KIN_NOWAIT) == KIN_ETIMEDOUT
+                   ? KIN_OK
+                   : err;
     case RLOCK:
-        return kin_unpack(args, &number, &rlock) == KIN_OK && kin_rlock_acquire(rlock, KIN_NOWAIT) == KIN_ETIMEDOUT ? KIN_OK : err;
+        return kin_unpack(args, &number, &rlock) == KIN_OK && kin_rlock_acquire(rlock, KIN_NOWAIT) == KIN_ETIMEDOUT
+                   ? KIN_OK
+                   : err;
     case SEMAPHORE:
         err = kin_unpack(args, &number, &semaphore);
         return err != KIN_OK ? err : kin_semaphore_acquire(semaphore, KIN_NOWAIT);
@@ -149,7 +172,10 @@ static kin_err use(kin_args *args, int kind)
         err = kin_unpack(args, &number, &barrier);
         return err != KIN_OK ? err : kin_barrier_abort(barrier);
     case RWLOCK:
-        return kin_unpack(args, &number, &rwlock) == KIN_OK && kin_rwlock_acquire_read(rwlock, KIN_NOWAIT) == KIN_ETIMEDOUT ? KIN_OK : err;
+        return kin_unpack(args, &number, &rwlock) == KIN_OK &&
+                       kin_rwlock_acquire_read(rwlock, KIN_NOWAIT) == KIN_ETIMEDOUT
+                   ? KIN_OK
+                   : err;
     case VALUE:
         err = kin_unpack(args, &number, &value);
         if (err == KIN_OK)
@@ -405,7 +431,8 @@ static void unpassable(void **state)
     check_fails(KIN_EINVAL, kin_connection_send_args(first, KIN_ARGS(event, (const char *)NULL), KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_connection_send_args(first, KIN_ARGS(event, (FILE *)NULL), KIN_NOWAIT));
     assert_true(kin_connection_send_args(first, KIN_ARGS(event, kin_fd(-1)), KIN_NOWAIT) != KIN_OK);
-    assert_true(kin_connection_send_args(first, KIN_ARGS(event, (kin_any){.type = (kin_type)99}), KIN_NOWAIT) != KIN_OK);
+    assert_true(kin_connection_send_args(first, KIN_ARGS(event, (kin_any){.type = (kin_type)99}), KIN_NOWAIT) !=
+                KIN_OK);
     check_fails(KIN_ETIMEDOUT, kin_connection_poll(second, KIN_NOWAIT)); /* nothing of it was sent */
     assert_int_equal(test_count_handles(), before);
     kin_event_close(event);
@@ -547,17 +574,9 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        TEST(plain_values),
-        TEST(large_values),
-        TEST(every_kind),
-        TEST(both_ends),
-        TEST(stays_what_it_is),
-        TEST(through_itself),
-        TEST(unpassable),
-        TEST(too_many_objects),
-        TEST(no_room_for_handles),
-        TEST(system_fails),
-        TEST(unpacking_fails),
+        TEST(plain_values),        TEST(large_values),   TEST(every_kind),      TEST(both_ends),
+        TEST(stays_what_it_is),    TEST(through_itself), TEST(unpassable),      TEST(too_many_objects),
+        TEST(no_room_for_handles), TEST(system_fails),   TEST(unpacking_fails),
     };
     return cmocka_run_group_tests_name("connection_pass", tests, NULL, NULL);
 }

@@ -22,10 +22,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static void make(kin_pipe_options options)
-{
-    check(kin_pipe(&first, &second, &options));
-}
+static void make(kin_pipe_options options) { check(kin_pipe(&first, &second, &options)); }
 
 /* The bytes of message `number`: any mix-up shows. */
 static void fill(unsigned char *bytes, size_t size, uint32_t number)

@@ -108,10 +108,7 @@ static void count(kin_uv_watch *watch, kin_err status)
         (void)kin_uv_watch_stop(watch);
 }
 
-static void note_closed(kin_uv_watch *watch)
-{
-    ((counter *)watch->data)->closed++;
-}
+static void note_closed(kin_uv_watch *watch) { ((counter *)watch->data)->closed++; }
 
 static void begin(counter *c, kin_waitable what, int stop_after)
 {
@@ -128,7 +125,7 @@ static void finish(counter *c)
 {
     kin_uv_watch_close(&c->watch, note_closed);
     assert_false(kin_uv_watch_active(&c->watch));
-    assert_int_equal(c->closed, 0); /* later */
+    assert_int_equal(c->closed, 0);             /* later */
     kin_uv_watch_close(&c->watch, note_closed); /* does nothing */
     run();
     assert_int_equal(c->closed, 1);
@@ -527,7 +524,9 @@ static int serve(kin_args *args)
     CHILD_CHECK(uv_loop_init(&loop) == 0);
     for (int i = 0; i < 2; i++) {
         CHILD_CHECK(kin_uv_watch_init(&loop, &watches[i]) == KIN_OK);
-        CHILD_CHECK(kin_uv_watch_start(&watches[i], i == 0 ? KIN_WAIT_FOR(&shared->event) : KIN_WAIT_FOR(&shared->other), on_served) == KIN_OK);
+        CHILD_CHECK(kin_uv_watch_start(&watches[i],
+                                       i == 0 ? KIN_WAIT_FOR(&shared->event) : KIN_WAIT_FOR(&shared->other),
+                                       on_served) == KIN_OK);
     }
     kin__add32(&shared->inside, 1);
     uv_run(&loop, UV_RUN_DEFAULT);
@@ -555,8 +554,9 @@ int main(int argc, char **argv)
     }
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(each_kind), CASE(once_for_each), CASE(no_cpu), CASE(from_callbacks), CASE(stopped_and_gone), CASE(stopped_is_not_alive),
-        CASE(of_many), CASE(wrong_use), CASE(closed_meanwhile), CASE(interrupted),
+        CASE(each_kind),        CASE(once_for_each),        CASE(no_cpu),  CASE(from_callbacks),
+        CASE(stopped_and_gone), CASE(stopped_is_not_alive), CASE(of_many), CASE(wrong_use),
+        CASE(closed_meanwhile), CASE(interrupted),
     };
     return cmocka_run_group_tests_name("uv", tests, NULL, NULL);
 }

@@ -319,7 +319,8 @@ static void all_that_are_ready(void **state)
         int now = (int)crash_random(&chance, 1u << THINGS) & ~(1 << CHILD), first = (int)crash_random(&chance, THINGS);
         kin_waitable items[THINGS * 2];
         for (int i = 0; i < THINGS; i++) {
-            items[2 * i] = round % 3 == 0 ? (kin_waitable){.kind = KIN_WAIT_NOTHING, .ready = true} : thing((first + i) % THINGS); /* each twice */
+            items[2 * i] = round % 3 == 0 ? (kin_waitable){.kind = KIN_WAIT_NOTHING, .ready = true}
+                                          : thing((first + i) % THINGS); /* each twice */
             items[2 * i + 1] = thing((first + i) % THINGS);
             if ((now >> i & 1) != 0)
                 make_ready(i);
@@ -572,7 +573,8 @@ static void time_outs(void **state)
         items[i] = thing(i);
     check_fails(KIN_ETIMEDOUT, kin_wait(NULL, 0, &ready, KIN_NOWAIT));
     assert_int_equal(ready, 0);
-    check_fails(KIN_ETIMEDOUT, kin_wait(items, THINGS, &ready, KIN_NOWAIT)); /* makes kin's thread, which costs something */
+    check_fails(KIN_ETIMEDOUT,
+                kin_wait(items, THINGS, &ready, KIN_NOWAIT)); /* makes kin's thread, which costs something */
     struct {
         kin_waitable *items;
         size_t count;
@@ -628,7 +630,8 @@ static void killed(void **state)
         assert_true(crash_until_at_least(&world.s->taken, round));
         world.child = user;
         sync_ask_asleep(thread, FIRST_FEW, 1 << CHILD | 1 << EVENT, KIN_FOREVER);
-        sync_ask_asleep(process, FIRST_FEW, 1 << UNDO | 1 << EVENT, KIN_FOREVER); /* the unit comes back with the end of who had it */
+        sync_ask_asleep(process, FIRST_FEW, 1 << UNDO | 1 << EVENT,
+                        KIN_FOREVER); /* the unit comes back with the end of who had it */
         check(kin_process_kill(user));
         assert_int_equal(sync_answer(thread), KIN_OK);
         assert_int_equal(sync_answer(process), KIN_OK);
@@ -754,7 +757,8 @@ static void of_handles(void **state)
         wait_handle_signal(handle);
         check(kin_wait(items, 4, NULL, test_ms(30000)));
         assert_true(!items[0].ready && items[1].ready && !items[2].ready && !items[3].ready);
-        assert_int_equal(wait_handle_is_signalled(handle), manual); /* one that is not manual was reset by being reported */
+        assert_int_equal(wait_handle_is_signalled(handle),
+                         manual); /* one that is not manual was reset by being reported */
         check_fails(manual ? KIN_OK : KIN_ETIMEDOUT, kin_wait(items, 4, NULL, 10));
         wait_handle_signal(other);
         check(kin_wait(items, 4, NULL, test_ms(30000)));
@@ -836,11 +840,24 @@ static void wrong_use(void **state)
     assert_true(wait_sockets(ends));
     wait_socket_close(ends[0]);
     wait_socket_close(ends[1]);
-    kin_waitable wrong[] = {KIN_WAIT_FOR(closed), KIN_WAIT_FOR(semaphore), KIN_WAIT_FOR(queue), KIN_WAIT_ROOM(queue), KIN_WAIT_FOR(process),
-                            KIN_WAIT_FOR((kin_event *)NULL), KIN_WAIT_FOR((kin_semaphore *)NULL), KIN_WAIT_FOR((kin_queue *)NULL),
-                            KIN_WAIT_FOR((kin_process *)NULL), KIN_WAIT_FOR((kin_connection *)NULL), KIN_WAIT_ROOM((kin_connection *)NULL),
-                            KIN_WAIT_FOR((kin_listener *)NULL), KIN_WAIT_FOR((const kin_event *)&world.s->semaphore), {.kind = (kin_wait_kind)99},
-                            kin_wait_fd_read(-1), kin_wait_fd_write(-1), kin_wait_fd_read(ends[0]), kin_wait_fd_write(ends[1])};
+    kin_waitable wrong[] = {KIN_WAIT_FOR(closed),
+                            KIN_WAIT_FOR(semaphore),
+                            KIN_WAIT_FOR(queue),
+                            KIN_WAIT_ROOM(queue),
+                            KIN_WAIT_FOR(process),
+                            KIN_WAIT_FOR((kin_event *)NULL),
+                            KIN_WAIT_FOR((kin_semaphore *)NULL),
+                            KIN_WAIT_FOR((kin_queue *)NULL),
+                            KIN_WAIT_FOR((kin_process *)NULL),
+                            KIN_WAIT_FOR((kin_connection *)NULL),
+                            KIN_WAIT_ROOM((kin_connection *)NULL),
+                            KIN_WAIT_FOR((kin_listener *)NULL),
+                            KIN_WAIT_FOR((const kin_event *)&world.s->semaphore),
+                            {.kind = (kin_wait_kind)99},
+                            kin_wait_fd_read(-1),
+                            kin_wait_fd_write(-1),
+                            kin_wait_fd_read(ends[0]),
+                            kin_wait_fd_write(ends[1])};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         kin_waitable row[4] = {items[0], (kin_waitable){.kind = KIN_WAIT_NOTHING}, wrong[i], thing(READ)};
         ready = 5;
@@ -906,7 +923,8 @@ static void failing_calls(void **state)
 /* Takes what it finds until all is over: from a queue, from two semaphores, and looks at an event. Every second one sleeps on one thing only. */
 static kin_err consume(struct world *w, int number)
 {
-    kin_waitable items[] = {KIN_WAIT_FOR(w->queue), KIN_WAIT_FOR(&w->s->semaphore), KIN_WAIT_FOR(&w->s->undo), KIN_WAIT_FOR(&w->s->event)};
+    kin_waitable items[] = {KIN_WAIT_FOR(w->queue), KIN_WAIT_FOR(&w->s->semaphore), KIN_WAIT_FOR(&w->s->undo),
+                            KIN_WAIT_FOR(&w->s->event)};
     char byte;
     for (;;) {
         kin_err err;
@@ -955,7 +973,8 @@ static void produce(void *arg)
 {
     const int *times = arg;
     for (int i = 0; i < *times; i++) {
-        kin_err err = i % 2 == 0 ? kin_queue_put(world.queue, "x", 1, KIN_FOREVER) : kin_semaphore_release(&world.s->semaphore);
+        kin_err err =
+            i % 2 == 0 ? kin_queue_put(world.queue, "x", 1, KIN_FOREVER) : kin_semaphore_release(&world.s->semaphore);
         if (err != KIN_OK)
             kin__add32(&world.s->failures, 1);
         kin__add32(&world.s->given, 1);
@@ -1001,9 +1020,28 @@ int main(int argc, char **argv)
     }
 #define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(each_kind_alone), CASE(all_that_are_ready), CASE(any_wakes), CASE(shut_down), CASE(the_other_end_goes), CASE(one_way), CASE(in_place), CASE(of_listeners), CASE(many), CASE(many_sockets),
-        CASE(time_outs), CASE(interrupted), CASE(killed), CASE(a_waiter_is_killed), CASE(of_sockets), CASE(readiness_that_goes_away),
-        CASE(of_files), CASE(of_handles), CASE(no_signal_is_lost), CASE(wrong_use), CASE(in_a_copy), CASE(failing_calls),
+        CASE(each_kind_alone),
+        CASE(all_that_are_ready),
+        CASE(any_wakes),
+        CASE(shut_down),
+        CASE(the_other_end_goes),
+        CASE(one_way),
+        CASE(in_place),
+        CASE(of_listeners),
+        CASE(many),
+        CASE(many_sockets),
+        CASE(time_outs),
+        CASE(interrupted),
+        CASE(killed),
+        CASE(a_waiter_is_killed),
+        CASE(of_sockets),
+        CASE(readiness_that_goes_away),
+        CASE(of_files),
+        CASE(of_handles),
+        CASE(no_signal_is_lost),
+        CASE(wrong_use),
+        CASE(in_a_copy),
+        CASE(failing_calls),
         CASE(nothing_is_lost),
     };
     return cmocka_run_group_tests_name("wait", tests, NULL, NULL);

@@ -36,17 +36,15 @@ struct head {
 
 enum { SMALL, VALUES, LARGE_BYTES };
 
-static int like(uint32_t number)
-{
-    return number % 4 == 1 ? VALUES : number == 3 ? LARGE_BYTES : SMALL;
-}
+static int like(uint32_t number) { return number % 4 == 1 ? VALUES : number == 3 ? LARGE_BYTES : SMALL; }
 
 static size_t size_of(uint32_t number)
 {
     return like(number) == LARGE_BYTES ? LARGE : sizeof(struct head) + number * 37 % 200;
 }
 
-static kin_err send_one(kin_connection *c, kin_value *t, struct world *w, uint32_t sender, uint32_t number, int64_t timeout_ms)
+static kin_err send_one(kin_connection *c, kin_value *t, struct world *w, uint32_t sender, uint32_t number,
+                        int64_t timeout_ms)
 {
     unsigned char bytes[LARGE];
     struct head h = {sender, number};
@@ -95,7 +93,8 @@ static kin_err receive_one(kin_connection *c, struct world *w, struct head *h, i
             memcpy(h, bytes, sizeof *h);
         if (err == KIN_OK && h->sender < SENDERS && like(h->number) != VALUES) {
             for (size_t i = sizeof *h; i < size_of(h->number); i++)
-                err = bytes[i] == (unsigned char)(h->number + h->sender) && size == size_of(h->number) ? err : KIN_EPROTO;
+                err =
+                    bytes[i] == (unsigned char)(h->number + h->sender) && size == size_of(h->number) ? err : KIN_EPROTO;
         }
     } while (err == KIN_ETYPE);
     if (err == KIN_OK && h->sender < SENDERS)
@@ -109,14 +108,14 @@ typedef struct role {
     const char *name;
     int (*act)(struct world *w, kin_connection *a, kin_connection *b, kin_value *t);
     const char *const *points;
-    bool sends, receives;  /* which of it its death may cut in two */
-    bool sleeps;           /* it must, until `let_go` */
-    bool others;           /* do the same beside it, asleep */
-    bool across;           /* others sleep at the other end: in recv if it sends, in send if it receives */
-    bool own;              /* it has been alone at it for long */
-    bool streak;           /* somebody else has */
-    bool full, filled;     /* the pipe; EACH messages are there */
-    const char *heir_of;   /* somebody has died there before, in the same role */
+    bool sends, receives; /* which of it its death may cut in two */
+    bool sleeps;          /* it must, until `let_go` */
+    bool others;          /* do the same beside it, asleep */
+    bool across;          /* others sleep at the other end: in recv if it sends, in send if it receives */
+    bool own;             /* it has been alone at it for long */
+    bool streak;          /* somebody else has */
+    bool full, filled;    /* the pipe; EACH messages are there */
+    const char *heir_of;  /* somebody has died there before, in the same role */
 } role;
 
 static int act_send(struct world *w, kin_connection *a, kin_connection *b, kin_value *t)
@@ -143,8 +142,9 @@ static int act_poll(struct world *w, kin_connection *a, kin_connection *b, kin_v
     return SURVIVED;
 }
 
-static const char *const sending[] = {"ring.locked", "ring.committed", "ring.written.quickly", "ring.bagging",
-                                      "ring.bagged", "ring.written",   "ring.put",             NULL};
+static const char *const sending[] = {
+    "ring.locked", "ring.committed", "ring.written.quickly", "ring.bagging", "ring.bagged", "ring.written", "ring.put",
+    NULL};
 static const char *const sending_own[] = {"ring.locked", "ring.committed", "ring.written.quickly", NULL};
 static const char *const waking[] = {"ring.waking", "park.waking", NULL};
 static const char *const sleeping[] = {"park.published", "park.sleeping", NULL};
@@ -164,11 +164,13 @@ static const role roles[] = {
     {"sends after one who died sending", act_send, inheriting, .sends = true, .heir_of = "ring.written"},
     {"receives", act_receive, receiving, .receives = true, .filled = true},
     {"receives, alone for long", act_receive, receiving_own, .receives = true, .filled = true, .own = true},
-    {"receives, after another was alone for long", act_receive, taking_away, .receives = true, .filled = true, .streak = true},
+    {"receives, after another was alone for long", act_receive, taking_away, .receives = true, .filled = true,
+     .streak = true},
     {"receives from who sleeps", act_receive, waking, .receives = true, .full = true, .across = true},
     {"waits to receive", act_receive, woken, .receives = true, .sleeps = true},
     {"waits to receive with others", act_receive, woken, .receives = true, .sleeps = true, .others = true},
-    {"receives after one who died receiving", act_receive, inheriting, .receives = true, .filled = true, .heir_of = "ring.copied"},
+    {"receives after one who died receiving", act_receive, inheriting, .receives = true, .filled = true,
+     .heir_of = "ring.copied"},
     {"polls", act_poll, sleeping, .sleeps = true, .others = true},
 };
 #define ROLES (sizeof roles / sizeof roles[0])
@@ -231,10 +233,7 @@ static void start_others(other *others, bool sends)
 
 /* ---- one death ---- */
 
-static bool at_rest(void *process)
-{
-    return !kin_process_alive(process) || crash_asleep(kin_process_pid(process)) > 0;
-}
+static bool at_rest(void *process) { return !kin_process_alive(process) || crash_asleep(kin_process_pid(process)) > 0; }
 
 /* How many messages of 100 bytes fit now; they are taken out again. */
 static int room(void)
@@ -253,7 +252,8 @@ static kin_process *start_victim(uint32_t index, const char *at)
 {
     kin__store32(&world->ready, 0);
     kin__store32(&world->go, 0);
-    kin_process *p = test_start_with(victim, KIN_ARGS(segment, first, second, token, index, at), (kin_process_options){.name = "Victim"});
+    kin_process *p = test_start_with(victim, KIN_ARGS(segment, first, second, token, index, at),
+                                     (kin_process_options){.name = "Victim"});
     assert_true(crash_until_at_least(&world->ready, 1));
     return p;
 }

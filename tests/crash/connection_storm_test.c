@@ -15,7 +15,7 @@ enum { TOKEN = 77 };
 
 struct world {
     uint32_t stop_sending, stop_receiving;
-    uint32_t lives; /* begun so far */
+    uint32_t lives;           /* begun so far */
     uint32_t received, wrong; /* wrong: where, if a receiver saw something that must not be */
     uint32_t sent[LIVES];     /* how many of this life's sends have returned */
     uint8_t got[LIVES][NUMBERS];
@@ -30,15 +30,9 @@ static struct world *world;
 static kin_connection *first, *second;
 static kin_value *token;
 
-static size_t size_of(struct head h)
-{
-    return h.number % 61 == 60 ? LARGE : sizeof h + (h.number * 31 + h.life) % 300;
-}
+static size_t size_of(struct head h) { return h.number % 61 == 60 ? LARGE : sizeof h + (h.number * 31 + h.life) % 300; }
 
-static bool is_values(struct head h)
-{
-    return h.number % 13 == 12;
-}
+static bool is_values(struct head h) { return h.number % 13 == 12; }
 
 static kin_err send_one(kin_connection *c, kin_value *t, struct head h)
 {

@@ -79,7 +79,8 @@ static void must_get(uint64_t number)
     check(kin_queue_get(queue, data, sizeof data, &size, a_while()));
     memcpy(&found, data, sizeof found);
     if (!is_message(data, size, number))
-        fail_msg("message %llu (%zu bytes) instead of %llu", (unsigned long long)found, size, (unsigned long long)number);
+        fail_msg("message %llu (%zu bytes) instead of %llu", (unsigned long long)found, size,
+                 (unsigned long long)number);
 }
 
 static void must_be_empty(void)
@@ -228,7 +229,8 @@ static int play(kin_args *args)
 
 static kin_process *start(part role, int64_t number, const char *point, bool pauses)
 {
-    return test_start_with(play, KIN_ARGS(segment, queue, (int64_t)role, number, point, (int64_t)pauses), (kin_process_options){.name = "Victim"});
+    return test_start_with(play, KIN_ARGS(segment, queue, (int64_t)role, number, point, (int64_t)pauses),
+                           (kin_process_options){.name = "Victim"});
 }
 
 static bool asleep(void *arg) { return crash_asleep(kin_process_pid(arg)) > 0; }
@@ -265,7 +267,10 @@ static void kill_it(kin_process *p)
     assert_int_equal(crash_join(p), -9);
 }
 
-static void die_at(part role, int64_t number, const char *point) { assert_int_equal(crash_join(start(role, number, point, false)), -9); }
+static void die_at(part role, int64_t number, const char *point)
+{
+    assert_int_equal(crash_join(start(role, number, point, false)), -9);
+}
 
 static void let_go(kin_process *p, int code)
 {
@@ -415,7 +420,7 @@ static void leases_come_back_in_their_place(void **state)
     (void)state;
     make((kin_queue_options){0});
     int fresh = fill();
-    for (int how = 0; how < 3; how++) { /* killed; ends; killed, and nobody asks for its status */
+    for (int how = 0; how < 3; how++) {   /* killed; ends; killed, and nobody asks for its status */
         uint64_t last = how == 2 ? 4 : 6; /* while nobody has noticed the death, what lies behind would be got first */
         for (uint64_t i = 1; i <= last; i++)
             check(put(i, KIN_NOWAIT));

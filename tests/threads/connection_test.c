@@ -15,8 +15,8 @@ typedef struct shared {
     uint32_t times;
     uint32_t numbers[2]; /* of threads so far */
     uint32_t failures;
-    uint32_t *seen[2][THREADS];                /* by direction and sender; how often each number arrived */
-    long (*told)[THREADS];                     /* plain: written before a message is sent, read after it is received */
+    uint32_t *seen[2][THREADS]; /* by direction and sender; how often each number arrived */
+    long (*told)[THREADS];      /* plain: written before a message is sent, read after it is received */
     uint32_t received[2];
 } shared;
 
@@ -148,8 +148,9 @@ static void wait_for_end(void *arg)
 {
     shared *s = arg;
     char byte;
-    kin_err err = kin__add32(&s->numbers[0], 1) % 2 == 0 ? kin_connection_recv(s->ends[0], &byte, 1, NULL, test_ms(20000))
-                                                         : kin_connection_poll(s->ends[0], test_ms(20000));
+    kin_err err = kin__add32(&s->numbers[0], 1) % 2 == 0
+                      ? kin_connection_recv(s->ends[0], &byte, 1, NULL, test_ms(20000))
+                      : kin_connection_poll(s->ends[0], test_ms(20000));
     if (err != KIN_OK && err != KIN_EPIPE)
         failed(s, __LINE__);
     err = kin_connection_recv(s->ends[0], &byte, 1, NULL, KIN_NOWAIT);

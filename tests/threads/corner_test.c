@@ -172,10 +172,8 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(barrier_reset_during_action),
-        cmocka_unit_test(barrier_reset_during_action_that_fails),
-        cmocka_unit_test(barrier_reset_after_round),
-        cmocka_unit_test(reader_wants_to_write),
+        cmocka_unit_test(barrier_reset_during_action), cmocka_unit_test(barrier_reset_during_action_that_fails),
+        cmocka_unit_test(barrier_reset_after_round),   cmocka_unit_test(reader_wants_to_write),
         cmocka_unit_test(deadlock_with_the_129th),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,8 @@ static bool enter(one *o, kin__entry *entry, bool *inherited)
     if (*entry != KIN__NOT_IN)
         return true;
     *entry = KIN__HELD;
-    kin_err err = kin__latch_enter(&o->of, kin__me, kin__deadline(time_outs[crash_random(&o->random, 8)]), name, inherited, &who);
+    kin_err err =
+        kin__latch_enter(&o->of, kin__me, kin__deadline(time_outs[crash_random(&o->random, 8)]), name, inherited, &who);
     if (err == KIN_OK)
         return true;
     kin__add32(&o->s->given_up, 1);
@@ -161,8 +162,8 @@ static void threads_end_within(void **state)
         assert_int_equal(uv_thread_create(&threads[i], run_one_after_the_other, &r), 0);
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(uv_thread_join(&threads[i]), 0);
-    print_message("%ld times, %u within what was their own, %u gave up, %u ended within, %u inherited\n", s.counter, s.within, s.given_up, s.died,
-                  s.inherited);
+    print_message("%ld times, %u within what was their own, %u gave up, %u ended within, %u inherited\n", s.counter,
+                  s.within, s.given_up, s.died, s.inherited);
     assert_int_equal(s.wrong, 0);
     assert_true(s.died != 0 && s.inherited + 1 >= s.died && s.within != 0);
 }

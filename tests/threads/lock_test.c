@@ -185,8 +185,12 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(mutual_exclusion),          cmocka_unit_test(sleepers_are_woken),       cmocka_unit_test(time_outs),
-        cmocka_unit_test(threads_end_while_holding), cmocka_unit_test(many_locks_many_sleepers), cmocka_unit_test(objects_come_and_go),
+        cmocka_unit_test(mutual_exclusion),
+        cmocka_unit_test(sleepers_are_woken),
+        cmocka_unit_test(time_outs),
+        cmocka_unit_test(threads_end_while_holding),
+        cmocka_unit_test(many_locks_many_sleepers),
+        cmocka_unit_test(objects_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,13 +26,13 @@ typedef struct shared {
 } shared;
 
 static void note_failure(shared *s) { kin__add32(&s->failures, 1); }
-#define EXPECT(what)                                                                                                                       \
-    do {                                                                                                                                   \
-        if (!(what)) {                                                                                                                     \
-            print_error("%s:%d: not so: %s; %s\n", __FILE__, __LINE__, #what, kin_last_error());                                            \
-            note_failure(s);                                                                                                                    \
-            return;                                                                                                                        \
-        }                                                                                                                                  \
+#define EXPECT(what)                                                                                                   \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            print_error("%s:%d: not so: %s; %s\n", __FILE__, __LINE__, #what, kin_last_error());                       \
+            note_failure(s);                                                                                           \
+            return;                                                                                                    \
+        }                                                                                                              \
     } while (0)
 
 static void run(uv_thread_cb body, shared *s, int threads)
@@ -67,7 +67,8 @@ static void count_deep(void *arg)
         uint32_t depth = 1 + next(&chance, 3);
         bool have = true;
         for (uint32_t d = 0; d < depth && have; d++) {
-            kin_err err = kin_rlock_acquire(s->rlock, d == 0 && next(&chance, 4) == 0 ? (int64_t)next(&chance, 2) : KIN_FOREVER);
+            kin_err err =
+                kin_rlock_acquire(s->rlock, d == 0 && next(&chance, 4) == 0 ? (int64_t)next(&chance, 2) : KIN_FOREVER);
             have = err == KIN_OK;
             EXPECT(have || (d == 0 && err == KIN_ETIMEDOUT));
         }
@@ -335,10 +336,7 @@ static void turns_under_a_deep_lock(void **state)
     kin_condition_close(s.condition);
 }
 
-static bool is_enough(void *arg)
-{
-    return ((const shared *)arg)->counter >= THREADS;
-}
+static bool is_enough(void *arg) { return ((const shared *)arg)->counter >= THREADS; }
 
 static void come_and_wait_for_all(void *arg)
 {

@@ -38,14 +38,16 @@ typedef struct vector {
 /* RFC 4231, sections 4.2 to 4.8, but for 4.6, which is about shortened digests. */
 static const vector vectors[] = {
     {0x0b, 20, NULL, "Hi There", 0, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"},
-    {0, 0, "4a656665", "what do ya want for nothing?", 0, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
+    {0, 0, "4a656665", "what do ya want for nothing?", 0,
+     "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"},
     {0xaa, 20, NULL, NULL, 0xdd, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"},
     {0, 0, "0102030405060708090a0b0c0d0e0f10111213141516171819", NULL, 0xcd,
      "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"},
     {0xaa, 131, NULL, "Test Using Larger Than Block-Size Key - Hash Key First", 0,
      "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"},
     {0xaa, 131, NULL,
-     "This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed before "
+     "This is a test using a larger than block-size key and a larger than block-size data. The key needs to be hashed "
+     "before "
      "being used by the HMAC algorithm.",
      0, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2"},
 };
@@ -272,14 +274,16 @@ static void every_message_at_every_step(void **state)
         const kin__auth *side = &sides[i];
         assert_int_equal(kin__auth_next_step(side), KIN__AUTH_RECEIVE);
         for (int j = 0; j < STEPS; j++) {
-            bool fits = i == j || (awaits_challenge(i) && awaits_challenge(j)) || (awaits_verdict(i) && awaits_verdict(j));
+            bool fits =
+                i == j || (awaits_challenge(i) && awaits_challenge(j)) || (awaits_verdict(i) && awaits_verdict(j));
             assert_int_equal(accepts(side, &right[j]), fits);
         }
         /* The right one, cut short, made longer, or with one bit wrong. */
         for (size_t n = 0; n < right[i].size; n++) {
             message m = right[i];
             m.size = n;
-            bool enough = awaits_challenge(i) && n >= 11 + 8 + 20; /* as many random bytes as the other side likes, from 20 */
+            bool enough =
+                awaits_challenge(i) && n >= 11 + 8 + 20; /* as many random bytes as the other side likes, from 20 */
             assert_int_equal(accepts(side, &m), enough);
             m = right[i];
             m.bytes[n] ^= 1;
@@ -297,8 +301,8 @@ static void every_message_at_every_step(void **state)
             text("#FAILURE#", 9),
             text("#CHALLENGE#", 11),
             text("#CHALLENGE#{sha256}", 19),
-            text("#CHALLENGE#01234567890123456789", 31),                         /* of Python up to 3.11 */
-            text("#CHALLENGE#{sha256}012345678901", 31),                         /* would be taken for that */
+            text("#CHALLENGE#01234567890123456789", 31), /* of Python up to 3.11 */
+            text("#CHALLENGE#{sha256}012345678901", 31), /* would be taken for that */
             text("#CHALLENGE#{md5}0123456789012345678901234567890123456789", 56),
             text("#CHALLENGE#{sha384}0123456789012345678901234567890123456789", 59),
             text("#CHALLENGE#{SHA256}0123456789012345678901234567890123456789", 59),
@@ -364,7 +368,8 @@ static void digest_fails(void **state)
             kin_err err = kin__auth_give(&side, right.bytes, right.size);
             assert_true(err == KIN_EIO || err == KIN_ENOMEM);
             assert_non_null(kin__fault_hit());
-            assert_int_equal(kin__auth_next_step(&side), KIN__AUTH_FAILED); /* and the other side is not told that its key is wrong */
+            assert_int_equal(kin__auth_next_step(&side),
+                             KIN__AUTH_FAILED); /* and the other side is not told that its key is wrong */
             assert_false(i == BY_SERVER_1 && side.proved);
         }
     }

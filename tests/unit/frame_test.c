@@ -46,7 +46,7 @@ static void pass_through(const size_t *sizes, size_t count, size_t cut)
                 break;
             }
             assert_int_equal(frame.size, sizes[seen]);
-            for (size_t j = 0; j < frame.size; j += frame.size > 1000 ? 997 : 1)
+            for (size_t j = 0; j<frame.size; j += frame.size> 1000 ? 997 : 1)
                 assert_int_equal(frame.data[j], (uint8_t)(seen * 31 + j));
             assert_false(kin__frame_begun(&frame));
             seen++;

@@ -82,10 +82,7 @@ static void refused(kin__header *h)
     kin__segment_release(h);
 }
 
-static uint32_t *word(kin__header *h, size_t at)
-{
-    return (uint32_t *)(void *)((char *)kin__header_data(h) + at);
-}
+static uint32_t *word(kin__header *h, size_t at) { return (uint32_t *)(void *)((char *)kin__header_data(h) + at); }
 
 static void a_good_one_is_taken(void **state)
 {
@@ -172,7 +169,8 @@ static void use(kin_connection *c)
 static void nonsense_leads_nowhere(void **state)
 {
     (void)state;
-    static const uint32_t evil[] = {0, 1, 15, 16, 255, 256, 257, 4095, 1u << 16, 1u << 28, 1u << 31, UINT32_MAX - 15, UINT32_MAX};
+    static const uint32_t evil[] = {
+        0, 1, 15, 16, 255, 256, 257, 4095, 1u << 16, 1u << 28, 1u << 31, UINT32_MAX - 15, UINT32_MAX};
     uint32_t x = 1, taken = 0;
     int rounds = test_scale(3000, 300);
     for (int round = 0; round < rounds; round++) {
@@ -184,7 +182,8 @@ static void nonsense_leads_nowhere(void **state)
             /* mostly in the words at the beginning of a block, else anywhere */
             size_t at = (x & 7) != 0 ? BLOCK_AT(x >> 8 & 1) + (x >> 12) % 850 : (x >> 12) % (size_t)good->size;
             x = x * 1664525u + 1013904223u;
-            *word(h, at < good->size - 4 ? at & ~(size_t)3 : 0) = (x >> 30) == 0 ? x : evil[(x >> 16) % (sizeof evil / sizeof evil[0])];
+            *word(h, at < good->size - 4 ? at & ~(size_t)3 : 0) =
+                (x >> 30) == 0 ? x : evil[(x >> 16) % (sizeof evil / sizeof evil[0])];
         }
         if (import(h, 2, (uint64_t)(round & 1), &c) == KIN_OK) {
             taken++;
@@ -207,11 +206,8 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        TEST(a_good_one_is_taken),
-        TEST(another_thing_is_refused),
-        TEST(wrong_sizes_are_refused),
-        TEST(a_name_without_an_end),
-        TEST(nonsense_leads_nowhere),
+        TEST(a_good_one_is_taken),   TEST(another_thing_is_refused), TEST(wrong_sizes_are_refused),
+        TEST(a_name_without_an_end), TEST(nonsense_leads_nowhere),
     };
     return cmocka_run_group_tests_name("pipe", tests, NULL, NULL);
 }

@@ -38,7 +38,8 @@ static void many_behind_what_was_done_come_once(void **state)
     check(kin_queue_put(queue, "a", 1, KIN_NOWAIT));
     check(kin_queue_put(queue, "b", 1, KIN_NOWAIT));
     kin__record *record = kin__record_at(kin__queue_flow(queue, 0), 0);
-    kin__store64(&record->state, kin__state_as(record->state, KIN__FINISHED)); /* as after the death of who reserved it */
+    kin__store64(&record->state,
+                 kin__state_as(record->state, KIN__FINISHED)); /* as after the death of who reserved it */
     check(kin_queue_get_many(queue, buffer, sizeof buffer, messages, 8, &count, KIN_NOWAIT));
     assert_int_equal(count, 2);
     assert_memory_equal(messages[0].data, "a", 1);
@@ -154,7 +155,8 @@ static void wait_body(void *arg)
 {
     waiter *w = arg;
     char buffer[1024] = {0};
-    w->err = w->put ? kin_queue_put(queue, buffer, sizeof buffer, w->timeout_ms) : kin_queue_get(queue, buffer, sizeof buffer, NULL, w->timeout_ms);
+    w->err = w->put ? kin_queue_put(queue, buffer, sizeof buffer, w->timeout_ms)
+                    : kin_queue_get(queue, buffer, sizeof buffer, NULL, w->timeout_ms);
 }
 
 static void begin_wait(waiter *w, bool put, int64_t timeout_ms)
@@ -194,7 +196,8 @@ static void a_wake_is_passed_on_by_who_gives_up_at_a_lock(void **state)
         uint64_t since = uv_hrtime();
         assert_int_equal(uv_thread_join(&second.thread), 0);
         assert_int_equal(second.err, KIN_OK);
-        assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000); /* woken, not only in time for a last look */
+        assert_true(uv_hrtime() - since <
+                    (uint64_t)test_ms(10000) * 1000000); /* woken, not only in time for a last look */
         end_idle(&other);
         (void)teardown(NULL);
     }
