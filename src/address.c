@@ -23,8 +23,8 @@ static kin_err parse_name(kin__address *address, const char *text)
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
     size_t length = strlen(text);
     if (strspn(text, letters) != length)
-        return wrong(text, OS_WINDOWS ? "a local name consists of letters, digits, '-', '_' and '.'; or write \\\\.\\pipe\\… or tcp:host:port"
-                                      : "a local name consists of letters, digits, '-', '_' and '.'; or write /path, ./path or tcp:host:port");
+        return wrong(text, OS_WINDOWS ? "a name has letters, digits, '-', '_' and '.' only; a pipe is \\\\.\\pipe\\name, TCP is tcp:host:port"
+                                      : "a name has letters, digits, '-', '_' and '.' only; a path begins with / or ./, TCP is tcp:host:port");
     if (length == 0 || length > KIN__NAME_MOST || text[0] == '.')
         return wrong(text, "a local name has 1 to 64 bytes and does not begin with a '.'");
     address->os.kind = OS_ADDRESS_NAME;
@@ -87,6 +87,5 @@ void kin__address_write(const kin__address *address, char text[KIN__ADDRESS_SIZE
     if (address->os.kind != OS_ADDRESS_TCP)
         memcpy(text, address->text, KIN__ADDRESS_SIZE);
     else
-        (void)snprintf(text, KIN__ADDRESS_SIZE, "tcp:%s%.490s%s:%u", address->brackets ? "[" : "", address->text, address->brackets ? "]" : "",
-                       address->os.port);
+        (void)snprintf(text, KIN__ADDRESS_SIZE, address->brackets ? "tcp:[%.490s]:%u" : "tcp:%.490s:%u", address->text, address->os.port);
 }

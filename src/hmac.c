@@ -30,7 +30,8 @@ static void make_mutex(void)
 
 static kin_err failed(psa_status_t status, const char *call)
 {
-    return kin__fail(status == PSA_ERROR_INSUFFICIENT_MEMORY ? KIN_ENOMEM : KIN_EIO, "cannot compute a digest [%s, error %ld]", call, (long)status);
+    kin_err err = status == PSA_ERROR_INSUFFICIENT_MEMORY ? KIN_ENOMEM : KIN_EIO;
+    return kin__fail(err, "cannot compute a digest [%s, error %ld]", call, (long)status);
 }
 
 /* PSA is begun (once is enough, twice does no harm), and the caller's alone until leave. */

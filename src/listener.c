@@ -255,7 +255,8 @@ static kin_err check_options(const kin_listen_options *given, kin_listen_options
 {
     *o = given != NULL ? *given : (kin_listen_options){0};
     if (o->handshake_ms < 0 || o->handshake_ms > INT32_MAX)
-        return kin__fail(KIN_EINVAL, "a handshake of %lld ms: 1 to %d are possible, 0 for %d", (long long)o->handshake_ms, INT32_MAX, HANDSHAKE_MS);
+        return kin__fail(KIN_EINVAL, "a handshake of %lld ms: 1 to %d are possible, 0 for %d", (long long)o->handshake_ms, INT32_MAX,
+                         HANDSHAKE_MS);
     if (o->pending > PENDING_MOST)
         return kin__fail(KIN_EINVAL, "%u handshakes at once: at most %u are possible", o->pending, PENDING_MOST);
     if (o->backlog > BACKLOG_MOST)
@@ -438,9 +439,10 @@ kin_err kin_listener_accept(kin_listener *listener, kin_connection **connection,
 {
     if (!kin__handle_is(listener, KIN__MARK_LISTENER))
         return not_open(listener);
-    if (connection == NULL || timeout_ms < KIN_FOREVER)
-        return connection == NULL ? kin__fail(KIN_EINVAL, "kin_listener_accept needs a place for the connection")
-                                  : kin__fail(KIN_EINVAL, "listener '%.200s': a time-out of %lld ms", listener->address, (long long)timeout_ms);
+    if (connection == NULL)
+        return kin__fail(KIN_EINVAL, "kin_listener_accept needs a place for the connection");
+    if (timeout_ms < KIN_FOREVER)
+        return kin__fail(KIN_EINVAL, "listener '%.200s': a time-out of %lld ms", listener->address, (long long)timeout_ms);
     if (kin__check_init() != KIN_OK || kin__thread_me() == 0)
         return kin_last_code();
     if (!join(listener))

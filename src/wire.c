@@ -241,7 +241,8 @@ static kin_err end(kin__turn *t, kin_err err)
 /* Whether a failure says nothing of the connection. */
 static bool passes(kin_err err)
 {
-    return err == KIN_ETIMEDOUT || err == KIN_EINTERRUPTED || err == KIN_ENOMEM || err == KIN_EMFILE || err == KIN_EAGAIN || err == KIN_ESTATE;
+    return err == KIN_ETIMEDOUT || err == KIN_EINTERRUPTED || err == KIN_ENOMEM || err == KIN_EMFILE || err == KIN_EAGAIN ||
+           err == KIN_ESTATE;
 }
 
 /* What a stream's failure means to the caller. */
@@ -434,7 +435,8 @@ static kin_err finish_later(kin__wire *w, const parcel *p)
         free(w->rest);
         w->rest = NULL;
     }
-    kin__fail(KIN_EPIPE, "the connection is ended: time was over in the middle of a message, and there was no memory or thread to send the rest");
+    kin__fail(KIN_EPIPE, "the connection is ended: the time was over in the middle of a message, and there was no memory, or no thread, "
+                         "to send the rest");
     kin_err err = end(&w->sending, KIN_EPIPE);
     os_stream_cancel(w->stream);
     return err;

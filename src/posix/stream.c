@@ -355,7 +355,8 @@ static kin_err listen_at(os_port *port, const struct addrinfo *a, os_address *ad
         kin_err err = errno == EADDRINUSE
                           ? kin__fail(KIN_EEXIST, "somebody uses port %u of '%.200s' already", address->port, address->text)
                       : errno == EADDRNOTAVAIL ? kin__fail(KIN_ENOENT, "'%.200s' is not this machine", address->text)
-                                               : kin__fail_errno("bind", "cannot listen at port %u of '%.200s'", address->port, address->text);
+                                               : kin__fail_errno("bind", "cannot listen at port %u of '%.200s'", address->port,
+                                                                 address->text);
         return close_failed(port->fd, err);
     }
     address->port = ntohs(real.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&real)->sin6_port

@@ -493,6 +493,7 @@ static kin_err await_client(os_port *port)
         case ERROR_IO_PENDING:
             return KIN_OK;
         case ERROR_PIPE_CONNECTED:
+            port->connecting.Internal = 0; /* as of one that is done */
             (void)SetEvent(port->changed);
             return KIN_OK;
         case ERROR_NO_DATA: /* one came and went */
@@ -548,8 +549,10 @@ static bool is_same_user(HANDLE pipe, bool server)
         char space[sizeof(TOKEN_USER) + SECURITY_MAX_SID_SIZE];
     } mine, theirs;
     ULONG pid = 0;
-    if (!(server ? GetNamedPipeServerProcessId(pipe, &pid) : GetNamedPipeClientProcessId(pipe, &pid)))
-        return GetLastError() == ERROR_CALL_NOT_IMPLEMENTED || GetLastError() == ERROR_INVALID_FUNCTION || GetLastError() == ERROR_NOT_SUPPORTED;
+    if (!(server ? GetNamedPipeServerProcessId(pipe, &pid) : GetNamedPipeClientProcessId(pipe, &pid))) {
+        DWORD error = GetLastError();
+        return error == ERROR_CALL_NOT_IMPLEMENTED || error == ERROR_INVALID_FUNCTION || error == ERROR_NOT_SUPPORTED;
+    }
     if (pid == 0)
         return true;
     HANDLE process = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, pid);
@@ -614,8 +617,8 @@ static kin_err check_winsock(void)
 
 static SOCKET new_socket(int family)
 {
-    return WIN_FAULT("WSASocketW") ? INVALID_SOCKET
-                                   : WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, NULL, 0, WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT);
+    DWORD flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_NO_HANDLE_INHERIT;
+    return WIN_FAULT("WSASocketW") ? INVALID_SOCKET : WSASocketW(family, SOCK_STREAM, IPPROTO_TCP, NULL, 0, flags);
 }
 
 static void set_option(SOCKET s, int level, int option)
@@ -638,7 +641,8 @@ static kin_err find_host(const os_address *address, bool listens, struct addrinf
     int err = WIN_FAULT("getaddrinfo") ? WSA_NOT_ENOUGH_MEMORY : getaddrinfo(address->text, port, &hints, found);
     if (err == 0)
         return KIN_OK;
-    return kin__fail(err == WSA_NOT_ENOUGH_MEMORY ? KIN_ENOMEM : KIN_ENOENT, "no such host as '%.200s' [getaddrinfo, error %d]", address->text, err);
+    kin_err code = err == WSA_NOT_ENOUGH_MEMORY ? KIN_ENOMEM : KIN_ENOENT;
+    return kin__fail(code, "no such host as '%.200s' [getaddrinfo, error %d]", address->text, err);
 }
 
 static kin_err listen_at(os_port *port, const struct addrinfo *a, os_address *address)
@@ -653,7 +657,8 @@ static kin_err listen_at(os_port *port, const struct addrinfo *a, os_address *ad
         set_option(port->socket, IPPROTO_IPV6, IPV6_V6ONLY);
     if (!WIN_FAULT("bind") && bind(port->socket, a->ai_addr, (int)a->ai_addrlen) == 0 && listen(port->socket, SOMAXCONN) == 0 &&
         getsockname(port->socket, (struct sockaddr *)&real, &size) == 0 && WSAEventSelect(port->socket, port->changed, FD_ACCEPT) == 0) {
-        address->port = ntohs(real.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&real)->sin6_port : ((struct sockaddr_in *)&real)->sin_port);
+        address->port = ntohs(real.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&real)->sin6_port
+                                                         : ((struct sockaddr_in *)&real)->sin_port);
         return KIN_OK;
     }
     DWORD error = (DWORD)WSAGetLastError();
@@ -803,7 +808,7 @@ static kin_err take_client(os_port *port, os_stream **stream)
     HANDLE pipe = port->next;
     if (error == ERROR_OPERATION_ABORTED) /* with the thread that had begun to wait; a client may be there all the same */
         return await_client(port);
-    bool came = error == ERROR_SUCCESS || error == ERROR_PIPE_CONNECTED || error == ERROR_IO_INCOMPLETE; /* the last: it was there at once */
+    bool came = error == ERROR_SUCCESS || error == ERROR_PIPE_CONNECTED;
     port->next = INVALID_HANDLE_VALUE;
     kin__error_kept kept;
     kin__error_keep(&kept);
@@ -829,8 +834,7 @@ static kin_err take_socket(os_port *port, os_stream **stream)
         if (error == WSAEWOULDBLOCK || error == WSAECONNRESET || error == WSAEINTR)
             return KIN_OK;
         (void)SetEvent(port->changed);
-        return error == WSAEMFILE || error == WSAENOBUFS ? kin__fail(socket_code(error), "cannot take a connection [accept, error %lu]", (unsigned long)error)
-                                                         : win_fail(error, "accept", "cannot take a connection");
+        return kin__fail(socket_code(error), "cannot take a connection [accept, error %lu]", (unsigned long)error);
     }
     (void)WSAEventSelect(s, NULL, 0);
     (void)ioctlsocket(s, (long)FIONBIO, &blocking);

@@ -92,7 +92,8 @@ static void garbage(void **state)
         for (size_t i = 0; i < sizeof hostile / sizeof hostile[0]; i++) {
             os_stream *peer = peer_connect(where);
             assert_non_null(peer);
-            assert_true(hostile[i].raw ? peer_write(peer, hostile[i].bytes, hostile[i].size) : peer_say(peer, hostile[i].bytes, hostile[i].size));
+            const speech *s = &hostile[i];
+            assert_true(s->raw ? peer_write(peer, s->bytes, s->size) : peer_say(peer, s->bytes, s->size));
             assert_true(peer_is_ended(peer)); /* long before the deadline of the handshake, but for that no matter */
             os_stream_close(peer);
         }
@@ -286,8 +287,8 @@ static void ten_thousand(void **state)
         }
         assert_int_equal(uv_thread_join(&thread), 0);
         serve_an_honest_one();
-        print_message("%u silent connections, %d honest ones served meanwhile (%d came twice), the slowest in %d ms\n", f.connected, served, again,
-                      (int)longest);
+        print_message("%u silent connections, %d honest ones served meanwhile (%d came twice), the slowest in %d ms\n", f.connected,
+                      served, again, (int)longest);
         assert_int_equal(f.refused, 0);
         assert_true(served > 0);
         kin_connection *c;
@@ -573,7 +574,8 @@ static int try_all(void)
             void *in;
             size_t size;
             got = 3;
-            if (kin_connection_send(there, bytes, sizeof bytes, 1) == KIN_OK && kin_connection_recv_new(here, &in, &size, 0, 500) == KIN_OK) {
+            if (kin_connection_send(there, bytes, sizeof bytes, 1) == KIN_OK &&
+                kin_connection_recv_new(here, &in, &size, 0, 500) == KIN_OK) {
                 got = size == sizeof bytes ? 4 : -1;
                 kin_free(in);
             }

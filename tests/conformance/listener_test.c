@@ -84,9 +84,9 @@ static int warm_up(void **state)
 static void wrong_addresses(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"",          "with space", "a/b",       "..",         ".hidden",       "name~lock", "tcp:",      "tcp:host",
-                                        "tcp:h:",    "tcp:h:x",    "tcp:h:-1",  "tcp:h:65536", "tcp:h:123456", "tcp::5000", "tcp:[::1]", "tcp:[::1:5000",
-                                        "tcp:[]:5000", "tcp:::1:5000", "tcp:h:5 ", "\xc3\xa4"};
+    static const char *const wrong[] = {"",           "with space", "a/b",         "..",           ".hidden",   "name~lock",     "tcp:",
+                                        "tcp:host",   "tcp:h:",     "tcp:h:x",     "tcp:h:-1",     "tcp:h:5 ",  "tcp:h:65536",   "tcp:h:123456",
+                                        "tcp::5000",  "tcp:[::1]",  "tcp:[::1:5",  "tcp:[]:5000",  "tcp:::1:5", "\xc3\xa4"};
     kin_listener *l;
     kin_connection *c;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {

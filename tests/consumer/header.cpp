@@ -22,6 +22,12 @@ int target(kin_args *args)
     return kin_unpack(args, &value, &times, &name, kin_struct_out(c), &ratio, &flag, &bytes, &file);
 }
 
+kin_err connect_both(kin_listener **listener, kin_connection **connection)
+{
+    kin_err err = kin_listen(listener, "name", KIN_NO_KEY, nullptr);
+    return err | kin_connect(connection, "name", KIN_KEY("secret"), KIN_FOREVER);
+}
+
 bool is_ready(void *arg)
 {
     return arg != nullptr;
