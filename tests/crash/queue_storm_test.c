@@ -35,7 +35,7 @@
 #define CAPACITY ((size_t)65536)
 #define MANY 4
 
-enum { STRICT, LEASED, RELAXED, PIPE, KINDS };
+enum { ORDERED, LEASED, RELAXED, PIPE, KINDS };
 static const char *const kind_names[KINDS] = {"strict", "leases", "lanes", "pipe"};
 
 /* A producer's or consumer's own line: only it writes there, and the killer once it is dead. */
@@ -207,7 +207,7 @@ static bool in_order(member *m, const letter *l)
 {
     uint32_t p = l->producer;
     bool right = true;
-    if (world->kind == STRICT || world->kind == PIPE) {
+    if (world->kind == ORDERED || world->kind == PIPE) {
         right = (m->last[p] == 0 || l->number + 1 > m->last[p]) && l->number >= m->known[p];
         for (uint32_t i = 0; i < world->producers; i++)
             m->known[i] = l->known[i] > m->known[i] ? l->known[i] : m->known[i];
