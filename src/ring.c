@@ -842,8 +842,10 @@ static kin_err try_get_many(kin__flow *f, void *arg)
         size_t size = (size_t)kin__record_size(record);
         if (record->what != KIN__BYTES || size > g->space - g->used || f->got != NULL || record->handles != 0)
             break;
-        memcpy(g->buffer + g->used, kin__record_bytes(record), size);
-        g->messages[g->count++] = (kin_view){g->buffer + g->used, size};
+        char *to = g->used != 0 ? g->buffer + g->used : g->buffer; /* which may be NULL, for empty messages */
+        if (size != 0)
+            memcpy(to, kin__record_bytes(record), size);
+        g->messages[g->count++] = (kin_view){to, size};
         g->used += (size + 7) / 8 * 8 < g->space - g->used ? (size + 7) / 8 * 8 : g->space - g->used;
         if (after == head && found.region) {
             kin__ring_remove(f, &found);

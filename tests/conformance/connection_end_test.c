@@ -63,7 +63,7 @@ static void expect_open(kin_connection *c)
 }
 
 /* Sleeps until the end comes, in one of several calls. */
-enum { IN_RECV, IN_RECV_NEW, IN_POLL, IN_SEND, IN_SEND_LARGE };
+enum { IN_RECV, IN_RECV_NEW, IN_POLL, IN_WAIT, IN_SEND, IN_WAIT_FOR_ROOM, IN_SEND_LARGE };
 static int wait_for_end(kin_args *args)
 {
     static kin_connection *c;
@@ -83,6 +83,14 @@ static int wait_for_end(kin_args *args)
         CHILD_CHECK(kin_connection_poll(c, KIN_FOREVER) == KIN_OK);
         err = kin_connection_recv(c, buffer, sizeof buffer, NULL, KIN_NOWAIT);
         break;
+    case IN_WAIT:
+    case IN_WAIT_FOR_ROOM: {
+        kin_waitable items[2] = {where == IN_WAIT ? KIN_WAIT_FOR(c) : KIN_WAIT_ROOM(c)};
+        CHILD_CHECK(kin_wait(items, 2, NULL, KIN_FOREVER) == KIN_OK && items[0].ready && !items[1].ready);
+        err = where == IN_WAIT ? kin_connection_recv(c, buffer, sizeof buffer, NULL, KIN_NOWAIT)
+                               : kin_connection_send(c, buffer, sizeof buffer, KIN_NOWAIT);
+        break;
+    }
     case IN_SEND:
         while (err == KIN_OK)
             err = kin_connection_send(c, buffer, sizeof buffer, KIN_FOREVER);
@@ -515,11 +523,13 @@ static void leaves_no_handles(void **state)
 
 static void ends_while_others_sleep(void (*end)(kin_process *holder), kin_process *holder)
 {
-    kin_process *waiting[5];
+    kin_process *waiting[6];
     int count = 0;
-    for (int where = IN_RECV; where <= IN_POLL; where++)
+    for (int where = IN_RECV; where <= IN_SEND; where++)
         waiting[count++] = start_waiting(first, where);
-    waiting[count++] = start_waiting(first, IN_SEND);
+    while (kin_connection_send(first, NULL, 0, KIN_NOWAIT) == KIN_OK)
+        continue; /* not even for an empty message is there room */
+    waiting[count++] = start_waiting(first, IN_WAIT_FOR_ROOM);
     close_one(&second);
     if (holder != NULL)
         end(holder);

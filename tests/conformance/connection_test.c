@@ -422,6 +422,39 @@ static void looks_with_poll(void **state)
     check(kin_connection_poll(first, KIN_FOREVER));
 }
 
+static void looks_with_wait(void **state)
+{
+    (void)state;
+    char bytes[500] = "";
+    size_t ready = 0;
+    make((kin_pipe_options){.capacity = SMALL});
+    kin_waitable items[] = {KIN_WAIT_FOR(first), KIN_WAIT_FOR(second), KIN_WAIT_ROOM(first), KIN_WAIT_ROOM(second)};
+    check(kin_wait(items, 4, &ready, KIN_NOWAIT));
+    assert_true(ready == 2 && !items[0].ready && !items[1].ready && items[2].ready && items[3].ready);
+    while (kin_connection_send(first, bytes, sizeof bytes, KIN_NOWAIT) == KIN_OK)
+        continue;
+    while (kin_connection_send(first, bytes, 0, KIN_NOWAIT) == KIN_OK)
+        continue;
+    check(kin_wait(items, 4, &ready, KIN_FOREVER));
+    assert_true(ready == 2 && !items[0].ready && items[1].ready && !items[2].ready && items[3].ready);
+    check_fails(KIN_ETIMEDOUT, kin_wait(&items[0], 1, &ready, 10));
+    check(kin_connection_recv(second, bytes, sizeof bytes, NULL, KIN_NOWAIT));
+    check(kin_wait(&items[2], 1, &ready, KIN_FOREVER));
+    assert_true(items[2].ready);
+    kin_connection_close(second);
+    second = NULL;
+    check(kin_wait(items, 1, &ready, KIN_FOREVER)); /* the end is something to be seen */
+    assert_true(items[0].ready);
+    check_fails(KIN_EINVAL, kin_wait(&items[1], 1, &ready, KIN_NOWAIT));
+    teardown(NULL);
+    make((kin_pipe_options){.one_way = true});
+    kin_waitable wrong[] = {KIN_WAIT_ROOM(first), KIN_WAIT_FOR(second)};
+    assert_true(kin_wait(&wrong[0], 1, &ready, KIN_NOWAIT) != KIN_OK && kin_last_code() != KIN_ETIMEDOUT);
+    check_says("only receives");
+    assert_true(kin_wait(&wrong[1], 1, &ready, KIN_NOWAIT) != KIN_OK && kin_last_code() != KIN_ETIMEDOUT);
+    check_says("only sends");
+}
+
 /* Each of its waits ends because of the other side: by a message, by room, by the end. */
 static int other_side(kin_args *args)
 {
@@ -657,6 +690,7 @@ int main(int argc, char **argv)
         TEST(new_memory_with_a_limit),
         TEST(the_largest_allowed),
         TEST(looks_with_poll),
+        TEST(looks_with_wait),
         TEST(wakes_who_polls),
         TEST(ends_in_time),
         TEST(a_stream_through_a_small_pipe),

@@ -50,9 +50,14 @@ static int check_everything(kin_args *args)
     const char *two;
     int one;
     CHILD_CHECK(kin_args_count(args) == 15);
-    CHILD_CHECK(kin_unpack(args, &yes, &c, &i8, &u16, &i32, &i64, &u64, &f, &d, &text, &empty, &bytes, &none, kin_struct_out(s), &list) == KIN_OK);
-    CHILD_CHECK(yes && c == 'c' && i8 == SCHAR_MIN && u16 == USHRT_MAX && i32 == INT_MIN && i64 == LLONG_MIN && u64 == ULLONG_MAX);
-    CHILD_CHECK(f == 0.5f && d == 1e300 && strcmp(text, "Gr\xc3\xbc\xc3\x9f" "e") == 0 && empty[0] == 0);
+    CHILD_CHECK(kin_unpack(args, &yes, &c, &i8, &u16, &i32, &i64, &u64, &f, &d, &text, &empty, &bytes, &none,
+                           kin_struct_out(s), &list) == KIN_OK);
+    CHILD_CHECK(yes && c == 'c' && i8 == SCHAR_MIN && u16 == USHRT_MAX && i32 == INT_MIN && i64 == LLONG_MIN &&
+                u64 == ULLONG_MAX);
+    CHILD_CHECK(f == 0.5f && d == 1e300 &&
+                strcmp(text, "Gr\xc3\xbc\xc3\x9f"
+                             "e") == 0 &&
+                empty[0] == 0);
     CHILD_CHECK(bytes.size == 4 && memcmp(bytes.data, "\0\1\2\0", 4) == 0 && none.size == 0);
     CHILD_CHECK(s.letter == 'k' && s.number == -2.5);
     CHILD_CHECK(kin_unpack(list, &one, &inner) == KIN_OK && one == 1);
@@ -75,11 +80,12 @@ static int target_everything(kin_args *args)
 static void put_everything(kin_queue *q)
 {
     config s = {'k', -2.5};
-    char text[] = "Gr\xc3\xbc\xc3\x9f" "e";
+    char text[] = "Gr\xc3\xbc\xc3\x9f"
+                  "e";
     check(kin_queue_put_args(q,
-                             KIN_ARGS(true, 'c', (signed char)SCHAR_MIN, (unsigned short)USHRT_MAX, INT_MIN, LLONG_MIN, ULLONG_MAX, 0.5f, 1e300, text,
-                                      "", kin_bytes("\0\1\2\0", 4), kin_bytes(NULL, 0), kin_struct(s),
-                                      kin_list(KIN_ARGS(1, kin_list(KIN_ARGS("two"))))),
+                             KIN_ARGS(true, 'c', (signed char)SCHAR_MIN, (unsigned short)USHRT_MAX, INT_MIN, LLONG_MIN,
+                                      ULLONG_MAX, 0.5f, 1e300, text, "", kin_bytes("\0\1\2\0", 4), kin_bytes(NULL, 0),
+                                      kin_struct(s), kin_list(KIN_ARGS(1, kin_list(KIN_ARGS("two"))))),
                              KIN_NOWAIT));
     memset(text, 0, sizeof text);
     s.letter = 'x';
@@ -202,8 +208,8 @@ static int target_objects(kin_args *args)
     kin_rwlock *rwlock;
     CHILD_CHECK(kin_unpack(args, &q) == KIN_OK);
     CHILD_CHECK(kin_queue_get_args(q, &values, test_ms(20000)) == KIN_OK);
-    CHILD_CHECK(kin_unpack(values, &segment, &value, &array, &lock, &rlock, &semaphore, &event, &condition, &barrier, &rwlock, &answer, &placed_lock,
-                           &placed_event) == KIN_OK);
+    CHILD_CHECK(kin_unpack(values, &segment, &value, &array, &lock, &rlock, &semaphore, &event, &condition, &barrier,
+                           &rwlock, &answer, &placed_lock, &placed_event) == KIN_OK);
     kin_args_free(values);
     ((char *)kin_segment_data(segment))[sizeof(in_memory)] = 'S';
     CHILD_CHECK(kin_value_add_i64(value, 1, NULL) == KIN_OK);
@@ -240,7 +246,8 @@ static void every_object(void **state)
 {
     (void)state;
     for (int relaxed = 0; relaxed < 2; relaxed++) {
-        kin_queue *q = queue_new((kin_queue_options){.name = "objects", .relaxed = relaxed != 0}), *answer = queue_new((kin_queue_options){0});
+        kin_queue *q = queue_new((kin_queue_options){.name = "objects", .relaxed = relaxed != 0}),
+                  *answer = queue_new((kin_queue_options){0});
         kin_segment *segment;
         kin_value *value;
         kin_array *array;
@@ -268,8 +275,8 @@ static void every_object(void **state)
         check(kin_rlock_acquire(rlock, KIN_NOWAIT));
         check(kin_rwlock_acquire_read(rwlock, KIN_NOWAIT));
         check(kin_queue_put_args(q,
-                                 KIN_ARGS(segment, value, array, lock, rlock, semaphore, event, condition, barrier, rwlock, answer, &placed->lock,
-                                          &placed->event),
+                                 KIN_ARGS(segment, value, array, lock, rlock, semaphore, event, condition, barrier,
+                                          rwlock, answer, &placed->lock, &placed->event),
                                  KIN_NOWAIT));
         kin_process *child = test_start(target_objects, KIN_ARGS(q));
         check(kin_barrier_wait(barrier, test_ms(20000), NULL));
@@ -309,7 +316,8 @@ static void queues_in_queues(void **state)
     for (int i = 0; i < 20; i++) {
         if (i == 2)
             before = test_count_handles();
-        kin_queue *outer = queue_new((kin_queue_options){.name = "outer"}), *inner = queue_new((kin_queue_options){.name = "inner"}), *back;
+        kin_queue *outer = queue_new((kin_queue_options){.name = "outer"}),
+                  *inner = queue_new((kin_queue_options){.name = "inner"}), *back;
         queue_put_number(inner, 12);
         check(kin_queue_put_args(outer, KIN_ARGS(inner), KIN_NOWAIT));
         kin_queue_close(inner); /* now it is in the message alone */
@@ -333,6 +341,57 @@ static void queues_in_queues(void **state)
         kin_queue_close(outer);
     }
     assert_int_equal(test_count_handles(), before);
+}
+
+/* An end of a pipe travels in a message; it lives in that alone when its owner has closed it, and goes with the queue. */
+static int target_answer(kin_args *args)
+{
+    kin_queue *q;
+    kin_connection *end;
+    kin_args *values;
+    char text[8] = "";
+    CHILD_CHECK(kin_unpack(args, &q) == KIN_OK);
+    CHILD_CHECK(kin_queue_get_args(q, &values, test_ms(20000)) == KIN_OK);
+    CHILD_CHECK(kin_unpack(values, &end) == KIN_OK);
+    kin_args_free(values);
+    CHILD_CHECK(kin_connection_recv(end, text, sizeof text, NULL, test_ms(20000)) == KIN_OK &&
+                strcmp(text, "ping") == 0);
+    CHILD_CHECK(kin_connection_send(end, "pong", 5, KIN_NOWAIT) == KIN_OK);
+    kin_connection_close(end);
+    kin_queue_close(q);
+    return 0;
+}
+
+static void an_end_of_a_pipe(void **state)
+{
+    (void)state;
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+        kin_queue *q = queue_new((kin_queue_options){.name = "ends", .relaxed = relaxed != 0});
+        kin_connection *mine, *theirs;
+        char text[8] = "";
+        check(kin_pipe(&mine, &theirs, NULL));
+        check(kin_queue_put_args(q, KIN_ARGS(theirs), KIN_NOWAIT));
+        kin_connection_close(theirs);
+        check(kin_connection_send(mine, "ping", 5, KIN_NOWAIT));
+        check_fails(KIN_ETIMEDOUT, kin_connection_recv(mine, text, sizeof text, NULL, KIN_NOWAIT)); /* it is not gone */
+        assert_int_equal(test_run(target_answer, KIN_ARGS(q)), 0);
+        check(kin_connection_recv(mine, text, sizeof text, NULL, test_ms(20000)));
+        assert_string_equal(text, "pong");
+        check_fails(KIN_EPIPE, kin_connection_recv(mine, text, sizeof text, NULL, test_ms(20000)));
+        kin_connection_close(mine);
+        queue_check_usable(q);
+
+        if (test_on_windows()) { /* there, what is in messages that nobody gets stays */
+            kin_queue_close(q);
+            continue;
+        }
+        check(kin_pipe(&mine, &theirs, NULL));
+        check(kin_queue_put_args(q, KIN_ARGS(theirs), KIN_NOWAIT));
+        kin_connection_close(theirs);
+        kin_queue_close(q); /* with the message in it */
+        check_fails(KIN_EPIPE, kin_connection_recv(mine, text, sizeof text, NULL, test_ms(20000)));
+        kin_connection_close(mine);
+    }
 }
 
 /* ---- files ---- */
@@ -522,9 +581,13 @@ static int target_put_and_end(kin_args *args)
     CHILD_CHECK(kin_queue_create(&inner, NULL) == KIN_OK);
     CHILD_CHECK(queue_send(inner, 78));
     queue_fill(large, sizeof large, 3);
-    CHILD_CHECK(kin_queue_put_args(q, KIN_ARGS(value, "text", inner, kin_bytes(large, sizeof large)), KIN_NOWAIT) == KIN_OK);
+    CHILD_CHECK(kin_queue_put_args(q, KIN_ARGS(value, "text", inner, kin_bytes(large, sizeof large)), KIN_NOWAIT) ==
+                KIN_OK);
     if (how == 1)
         crash_end(5);
+    kin_value_close(value);
+    kin_queue_close(inner);
+    kin_queue_close(q);
     return 5;
 }
 
@@ -563,6 +626,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(kinds_apart),
         cmocka_unit_test(every_object),
         cmocka_unit_test(queues_in_queues),
+        cmocka_unit_test(an_end_of_a_pipe),
         cmocka_unit_test(files),
         cmocka_unit_test(unpassable),
         cmocka_unit_test(at_most_64),

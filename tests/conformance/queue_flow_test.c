@@ -41,10 +41,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static bool asleep(void *arg)
-{
-    return crash_asleep(*(const int64_t *)arg) > 0;
-}
+static bool asleep(void *arg) { return crash_asleep(*(const int64_t *)arg) > 0; }
 
 static bool until_asleep(const kin_process *process)
 {
@@ -230,6 +227,7 @@ static int target_number(kin_args *args)
         CHILD_CHECK(queue_send(q, s->next++));
         CHILD_CHECK(kin_lock_release(&s->put_lock) == KIN_OK);
     }
+    kin_queue_close(q);
     return 0;
 }
 
@@ -250,6 +248,7 @@ static int target_write_down(kin_args *args)
         CHILD_CHECK(kin_lock_release(&s->get_lock) == KIN_OK);
         CHILD_CHECK(err == KIN_OK || err == KIN_EPIPE);
     }
+    kin_queue_close(q);
     return 0;
 }
 
@@ -260,7 +259,8 @@ static void one_order_for_all(void **state)
     kin_queue *q = queue_new((kin_queue_options){.capacity = 4096});
     kin_process *all[6];
     for (int i = 0; i < 6; i++)
-        all[i] = i < 3 ? test_start(target_number, KIN_ARGS(q, segment, each)) : test_start(target_write_down, KIN_ARGS(q, segment));
+        all[i] = i < 3 ? test_start(target_number, KIN_ARGS(q, segment, each))
+                       : test_start(target_write_down, KIN_ARGS(q, segment));
     for (int i = 0; i < 3; i++)
         assert_int_equal(test_finish(all[i]), 0);
     check(kin_queue_shutdown(q));
@@ -288,6 +288,7 @@ static int target_put_until_over(kin_args *args)
         if (err == KIN_OK)
             kin__add32(&s->put[producer], 1);
     }
+    kin_queue_close(q);
     return 0;
 }
 
@@ -305,6 +306,7 @@ static int target_get_until_over(kin_args *args)
         if (err == KIN_OK)
             kin__add32(&s->got[consumer], 1);
     }
+    kin_queue_close(q);
     return 0;
 }
 
@@ -316,7 +318,8 @@ static void nothing_is_lost_at_the_end(void **state)
         kin_process *all[5];
         memset(shared, 0, offsetof(struct shared, put_lock));
         for (int i = 0; i < 5; i++)
-            all[i] = i < 3 ? test_start(target_put_until_over, KIN_ARGS(q, segment, i)) : test_start(target_get_until_over, KIN_ARGS(q, segment, i - 3));
+            all[i] = i < 3 ? test_start(target_put_until_over, KIN_ARGS(q, segment, i))
+                           : test_start(target_get_until_over, KIN_ARGS(q, segment, i - 3));
         assert_true(crash_until_at_least(&shared->started, 3));
         crash_spin_us((uint32_t)round * 100);
         check(kin_queue_shutdown(q));
@@ -328,43 +331,58 @@ static void nothing_is_lost_at_the_end(void **state)
     }
 }
 
+/* One call that has to wait; what came of it. */
+static kin_err wait_in(kin_queue *q, bool put, int way)
+{
+    char buffer[2000] = "";
+    void *data = NULL;
+    size_t size, count;
+    kin_view view = {buffer, 1000};
+    kin_message m;
+    kin_args *values = NULL;
+    kin_err err;
+    switch (way) {
+    case 0:
+        return put ? kin_queue_put(q, buffer, 1000, KIN_FOREVER)
+                   : kin_queue_get(q, buffer, sizeof buffer, &size, KIN_FOREVER);
+    case 1:
+        return put ? kin_queue_put_many(q, &view, 1, &count, KIN_FOREVER)
+                   : kin_queue_get_many(q, buffer, 2000, &view, 1, &count, KIN_FOREVER);
+    case 2:
+        return put ? kin_queue_reserve(q, &m, 1000, KIN_FOREVER) : kin_queue_take(q, &m, KIN_FOREVER);
+    case 3:
+        err = put ? kin_queue_put_args(q, KIN_ARGS(kin_bytes(buffer, 1000)), KIN_FOREVER)
+                  : kin_queue_get_args(q, &values, KIN_FOREVER);
+        kin_args_free(values);
+        return err;
+    default:
+        err =
+            put ? kin_queue_put_many(q, &view, 1, NULL, KIN_FOREVER) : kin_queue_get_new(q, &data, &size, KIN_FOREVER);
+        kin_free(data);
+        return err;
+    }
+}
+
 static int target_wait(kin_args *args)
 {
     kin_queue *q;
     bool put;
     int way;
-    char buffer[2000];
-    void *data;
-    size_t size, count;
-    kin_view view = {buffer, 1000};
-    kin_message m;
-    kin_args *values;
     CHILD_CHECK(kin_unpack(args, &q, &put, &way) == KIN_OK);
-    memset(buffer, 0, sizeof buffer);
-    switch (way) {
-    case 0:
-        return put ? kin_queue_put(q, buffer, 1000, KIN_FOREVER) : kin_queue_get(q, buffer, sizeof buffer, &size, KIN_FOREVER);
-    case 1:
-        return put ? kin_queue_put_many(q, &view, 1, &count, KIN_FOREVER) : kin_queue_get_many(q, buffer, 2000, &view, 1, &count, KIN_FOREVER);
-    case 2:
-        return put ? kin_queue_reserve(q, &m, 1000, KIN_FOREVER) : kin_queue_take(q, &m, KIN_FOREVER);
-    default:
-        return put ? kin_queue_put_args(q, KIN_ARGS(kin_bytes(buffer, 1000)), KIN_FOREVER)
-               : way == 3 ? kin_queue_get_args(q, &values, KIN_FOREVER) : kin_queue_get_new(q, &data, &size, KIN_FOREVER);
-    }
+    kin_err err = wait_in(q, put, way);
+    kin_queue_close(q);
+    return err;
 }
 
 static void shutdown_wakes_all(void **state)
 {
     (void)state;
     for (int put = 0; put < 2; put++) {
-        for (int lanes = 0; lanes < 2; lanes++) {
+        for (int lanes = 0; lanes < 2 - put; lanes++) { /* of lanes, each who puts has its own, with room */
             kin_queue *q = queue_new((kin_queue_options){.name = "end", .capacity = 4096, .relaxed = lanes != 0});
             kin_process *all[5];
             static char filler[900];
             int count = 0;
-            if (put != 0 && lanes != 0)
-                continue; /* each has a lane of its own, with room */
             while (put != 0 && kin_queue_put(q, filler, sizeof filler, KIN_NOWAIT) == KIN_OK)
                 count++;
             for (int i = 0; i < 5; i++)
@@ -391,6 +409,7 @@ static int target_put_some(kin_args *args)
     static char bytes[200000];
     queue_fill(bytes, sizeof bytes, 9);
     CHILD_CHECK(!large || kin_queue_put(q, bytes, sizeof bytes, KIN_NOWAIT) == KIN_OK);
+    kin_queue_close(q);
     return 0;
 }
 
@@ -428,14 +447,17 @@ static int target_grandchild(kin_args *args)
         kin_process *child;
         CHILD_CHECK(kin_process_start(&child, target_grandchild, KIN_ARGS(q, answer, depth - 1), NULL) == KIN_OK);
         int code = -1;
-        CHILD_CHECK(kin_process_join(child, test_ms(20000)) == KIN_OK && kin_process_exit_code(child, &code) == KIN_OK && code == 0);
+        CHILD_CHECK(kin_process_join(child, test_ms(20000)) == KIN_OK &&
+                    kin_process_exit_code(child, &code) == KIN_OK && code == 0);
         kin_process_close(child);
-        return 0;
+    } else {
+        int64_t number;
+        CHILD_CHECK(strcmp(kin_queue_name(q), "ancestral") == 0);
+        CHILD_CHECK(queue_receive(q, &number) && number == 1);
+        CHILD_CHECK(queue_send(answer, 2));
     }
-    int64_t number;
-    CHILD_CHECK(strcmp(kin_queue_name(q), "ancestral") == 0);
-    CHILD_CHECK(queue_receive(q, &number) && number == 1);
-    CHILD_CHECK(queue_send(answer, 2));
+    kin_queue_close(q);
+    kin_queue_close(answer);
     return 0;
 }
 
@@ -457,6 +479,8 @@ static int target_create_and_end(kin_args *args)
     CHILD_CHECK(kin_queue_create(&made, &(kin_queue_options){.name = "orphan", .joinable = true}) == KIN_OK);
     CHILD_CHECK(queue_send(made, 5));
     CHILD_CHECK(kin_queue_put_args(way, KIN_ARGS(made), KIN_NOWAIT) == KIN_OK);
+    kin_queue_close(made);
+    kin_queue_close(way);
     return 0;
 }
 

@@ -150,6 +150,7 @@ static int target_work(kin_args *args)
     }
     CHILD_CHECK(err == KIN_EPIPE);
     CHILD_CHECK(kin_queue_task_done(q) == KIN_EPERM);
+    kin_queue_close(q);
     return 0;
 }
 
@@ -236,6 +237,8 @@ static int target_get_and_end(kin_args *args)
     CHILD_CHECK(test_pass(gate));
     if (how == 1)
         crash_end(4);
+    kin_queue_close(q);
+    kin_queue_close(ready);
     return 4;
 }
 

@@ -135,7 +135,10 @@ static void cancelled(void **state)
         assert_true(count == 4096 / 64);
         for (size_t round = 0; round < 3; round++) { /* in order, backwards, the odd ones first */
             for (size_t i = 0; i < count; i++) {
-                size_t which = round == 0 ? i : round == 1 ? count - 1 - i : i * 2 < count ? i * 2 + 1 : (i - count / 2) * 2;
+                size_t which = round == 0      ? i
+                               : round == 1    ? count - 1 - i
+                               : i * 2 < count ? i * 2 + 1
+                                               : (i - count / 2) * 2;
                 check(kin_queue_cancel(q, &m[which]));
                 assert_null(m[which].data);
                 assert_int_equal(kin_queue_size(q), count - 1 - i);
@@ -254,7 +257,8 @@ static void by_chance(void **state)
         kin_message message;
     } model[MOST];
     for (int round = 0; round < test_scale(20, 5); round++) {
-        kin_queue *q = queue_new((kin_queue_options){.name = "chance", .capacity = 4096, .max_items = round % 3 == 0 ? 9 : 0});
+        kin_queue *q =
+            queue_new((kin_queue_options){.name = "chance", .capacity = 4096, .max_items = round % 3 == 0 ? 9 : 0});
         int count = 0, held = 0;
         for (int step = 0; count < MOST && step < 3 * MOST; step++) {
             int ready = -1, some[3] = {-1, -1, -1};
@@ -357,7 +361,8 @@ static void by_chance(void **state)
 static void not_any_more(void **state)
 {
     (void)state;
-    kin_queue *q = queue_new((kin_queue_options){.name = "wrong"}), *other = queue_new((kin_queue_options){.name = "other"});
+    kin_queue *q = queue_new((kin_queue_options){.name = "wrong"}),
+              *other = queue_new((kin_queue_options){.name = "other"});
     kin_queue *lanes = queue_new((kin_queue_options){.name = "lanes", .relaxed = true});
     kin_message m, copy;
     for (int large = 0; large < 2; large++) {
@@ -456,6 +461,7 @@ static int target_use_another_s(kin_args *args)
     copy = m;
     CHILD_CHECK(kin_queue_done(q, &copy) == KIN_EINVAL && kin_queue_give_back(q, &copy) == KIN_EINVAL);
     CHILD_CHECK(kin_queue_commit(q, &copy) == KIN_EINVAL && kin_queue_cancel(q, &copy) == KIN_EINVAL);
+    kin_queue_close(q);
     return 0;
 }
 
@@ -532,6 +538,7 @@ static int target_hold_and_end(kin_args *args)
             break;
         CHILD_CHECK(err == KIN_OK);
     }
+    kin_queue_close(q);
     return 4;
 }
 
@@ -585,6 +592,8 @@ static int target_fill_and_wait(kin_args *args)
     }
     CHILD_CHECK(queue_send(ready, 1));
     CHILD_CHECK(test_pass(gate));
+    kin_queue_close(q);
+    kin_queue_close(ready);
     return 4;
 }
 
@@ -610,7 +619,8 @@ static void wait_to_put(void *arg)
 static void the_end_wakes(void **state)
 {
     (void)state;
-    kin_queue *q = queue_new((kin_queue_options){.name = "woken", .capacity = 4096}), *ready = queue_new((kin_queue_options){0});
+    kin_queue *q = queue_new((kin_queue_options){.name = "woken", .capacity = 4096}),
+              *ready = queue_new((kin_queue_options){0});
     kin_lock *gate = test_gate();
     queue_put_number(q, 1);
     kin_process *child = test_start(target_fill_and_wait, KIN_ARGS(q, ready, gate));
@@ -659,7 +669,10 @@ static void giving_up_wakes(void **state)
             fillers++;
         assert_int_equal(uv_thread_create(&thread, for_room ? wait_to_put : wait_to_get, &w), 0);
         assert_true(crash_until_asleep(1));
-        check(round % 4 == 0 ? kin_queue_commit(q, &m) : round % 4 == 1 ? kin_queue_give_back(q, &m) : round % 4 == 2 ? kin_queue_cancel(q, &m) : kin_queue_done(q, &m));
+        check(round % 4 == 0   ? kin_queue_commit(q, &m)
+              : round % 4 == 1 ? kin_queue_give_back(q, &m)
+              : round % 4 == 2 ? kin_queue_cancel(q, &m)
+                               : kin_queue_done(q, &m));
         uv_thread_join(&thread);
         assert_int_equal(w.err, KIN_OK);
         assert_int_equal(w.number, round);

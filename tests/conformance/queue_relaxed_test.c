@@ -4,7 +4,6 @@
 
 #include "atomic.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
@@ -44,12 +43,12 @@ typedef struct side {
     int failed; /* the line */
 } side;
 
-#define SIDE_CHECK(what)                                                                                                                   \
-    do {                                                                                                                                   \
-        if (!(what)) {                                                                                                                     \
-            s->failed = __LINE__;                                                                                                          \
-            return;                                                                                                                        \
-        }                                                                                                                                  \
+#define SIDE_CHECK(what)                                                                                               \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            s->failed = __LINE__;                                                                                      \
+            return;                                                                                                    \
+        }                                                                                                              \
     } while (0)
 
 static void produce(void *arg)
@@ -199,6 +198,7 @@ static int target_put_one(kin_args *args)
     CHILD_CHECK((kind == 0   ? kin_queue_put(q, &p, sizeof p, KIN_NOWAIT)
                  : kind == 1 ? kin_queue_put_args(q, KIN_ARGS(value, "kept"), KIN_NOWAIT)
                              : kin_queue_put(q, large, sizeof large, KIN_NOWAIT)) == KIN_OK);
+    kin_queue_close(q);
     return 0;
 }
 
@@ -233,53 +233,52 @@ static void objects_of_several_producers(void **state)
 {
     (void)state;
     kin_queue *q = new_one(65536);
-    kin_value *value, *back;
-    const char *text;
-    parcel p = {0, 0, {0}};
-    char *buffer = malloc(200000);
-    size_t size;
-    kin_args *args;
-    assert_non_null(buffer);
+    kin_value *value;
+    static _Alignas(8) char buffer[200000];
     check(kin_value_create(&value, 9));
-    check(kin_queue_put(q, &p, sizeof p, KIN_NOWAIT)); /* this thread has the first part */
-    assert_int_equal(test_run(target_put_one, KIN_ARGS(q, value, 1)), 0);
-    assert_int_equal(test_run(target_put_one, KIN_ARGS(q, value, 1)), 0);
-    check_fails(KIN_EFULL, kin_queue_put_args(q, KIN_ARGS(value, "mine"), KIN_NOWAIT)); /* not before what it put there */
-    check_fails(KIN_ETIMEDOUT, kin_queue_put_args(q, KIN_ARGS(value, "mine"), 5));
-    int values = 0, others = 0;
-    while (values < 2 || others < 1) {
-        kin_err err = kin_queue_get(q, buffer, 200000, &size, KIN_NOWAIT);
-        if (err == KIN_OK) {
-            others++;
-            continue;
+    for (int round = 0; round < 6; round++) {
+        /* This thread: two messages of bytes, with one of values between them. The others come before, between and after. */
+        for (int step = 0; step < 3; step++) {
+            if (step == 1)
+                check(kin_queue_put_args(q, KIN_ARGS(value, "mine"), KIN_NOWAIT));
+            else
+                queue_put_number(q, step);
+            assert_int_equal(test_run(target_put_one, KIN_ARGS(q, value, 1)), 0);
+            if (step == round % 3) /* large ones: one at a time */
+                assert_int_equal(test_run(target_put_one, KIN_ARGS(q, value, 2)), 0);
         }
-        assert_int_equal(err, KIN_ETYPE);
-        check(kin_queue_get_args(q, &args, KIN_NOWAIT)); /* the message that was of the wrong kind is the next */
-        check(kin_unpack(args, &back, &text));
-        kin_args_free(args);
-        assert_string_equal(text, "kept");
-        assert_int_equal(kin_value_get_i64(back), 9);
-        kin_value_close(back);
-        values++;
+        assert_int_equal(kin_queue_size(q), 7);
+        int64_t mine = 0, kept = 0, large = 0;
+        while (!kin_queue_empty(q)) {
+            size_t size;
+            kin_err err = kin_queue_get(q, buffer, sizeof buffer, &size, KIN_NOWAIT);
+            if (err == KIN_OK && size == sizeof(int64_t)) {
+                assert_int_equal(*(int64_t *)(void *)buffer, mine);
+                mine++;
+            } else if (err == KIN_OK) {
+                assert_int_equal(size, 100000);
+                large++;
+            } else {
+                kin_args *args;
+                kin_value *back;
+                const char *text;
+                assert_int_equal(err, KIN_ETYPE);
+                check(kin_queue_get_args(q, &args, KIN_NOWAIT)); /* what was of the wrong kind is the next */
+                check(kin_unpack(args, &back, &text));
+                assert_int_equal(kin_value_get_i64(back), 9);
+                if (strcmp(text, "mine") == 0)
+                    assert_int_equal(mine++, 1);
+                else
+                    kept++;
+                kin_args_free(args);
+                kin_value_close(back);
+            }
+        }
+        assert_int_equal(mine, 3);
+        assert_int_equal(kept, 3);
+        assert_int_equal(large, 1);
+        queue_check_usable(q);
     }
-    queue_check_usable(q);
-    check(kin_queue_put_args(q, KIN_ARGS(value, "mine"), KIN_NOWAIT));
-    assert_int_equal(test_run(target_put_one, KIN_ARGS(q, value, 1)), 0);
-    assert_int_equal(test_run(target_put_one, KIN_ARGS(q, value, 2)), 0);
-    queue_put_number(q, 1);
-    assert_int_equal(kin_queue_size(q), 4);
-    for (int i = 0; i < 2; i++) {
-        check(kin_queue_get_args(q, &args, KIN_NOWAIT));
-        check(kin_unpack(args, &back, &text));
-        assert_string_equal(text, i == 0 ? "mine" : "kept");
-        kin_args_free(args);
-        kin_value_close(back);
-    }
-    check(kin_queue_get(q, buffer, 200000, &size, KIN_NOWAIT));
-    assert_int_equal(size, 100000);
-    assert_int_equal(queue_get_number(q), 1);
-    queue_check_usable(q);
-    free(buffer);
     kin_value_close(value);
     kin_queue_close(q);
 }
@@ -299,6 +298,7 @@ static int target_put_mixed(kin_args *args)
         CHILD_CHECK((objects ? kin_queue_put_args(q, KIN_ARGS(value, kin_struct(p)), test_ms(20000))
                              : kin_queue_put(q, bytes, large ? sizeof bytes : sizeof p, test_ms(20000))) == KIN_OK);
     }
+    kin_queue_close(q);
     return 0;
 }
 
@@ -352,6 +352,7 @@ static int target_put_for_ever(kin_args *args)
         if (i == 100)
             CHILD_CHECK(kin_value_add_i64(started, 1, NULL) == KIN_OK);
     }
+    kin_queue_close(q);
     return err == KIN_EPIPE ? 0 : 1;
 }
 

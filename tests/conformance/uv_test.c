@@ -1,4 +1,5 @@
-/* kin/uv.h: what kin can wait for, in a loop of libuv. */
+/* kin/uv.h: what kin can wait for, in a loop of libuv.
+ * @ctest LABELS threads TIMEOUT 120 */
 #include "sync_support.h"
 #include "wait_support.h"
 

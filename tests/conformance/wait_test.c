@@ -390,10 +390,8 @@ static void shut_down(void **state)
 
 static int holds_the_end(kin_args *args)
 {
-    kin_segment *mine;
-    kin_connection *end;
-    CHILD_CHECK(kin_unpack(args, &mine, &end) == KIN_OK);
-    struct shared *s = kin_segment_data(mine);
+    CHILD_CHECK(kin_unpack(args, &world.segment, &world.theirs) == KIN_OK); /* never closed */
+    struct shared *s = kin_segment_data(world.segment);
     kin__add32(&s->taken, 1);
     (void)kin_event_wait(&s->events[1], test_ms(60000));
     return 4;
@@ -945,12 +943,11 @@ static void consume_thread(void *arg)
 
 static int consume_process(kin_args *args)
 {
-    struct world w = {0};
-    CHILD_CHECK(kin_unpack(args, &w.segment, &w.queue) == KIN_OK);
-    w.s = kin_segment_data(w.segment);
-    int number = (int)kin__add32(&w.s->waiting, 1);
-    kin_err err = consume(&w, number);
-    kin__add32(&w.s->ended, 1);
+    CHILD_CHECK(kin_unpack(args, &world.segment, &world.queue) == KIN_OK);
+    world.s = kin_segment_data(world.segment);
+    int number = (int)kin__add32(&world.s->waiting, 1);
+    kin_err err = consume(&world, number);
+    kin__add32(&world.s->ended, 1);
     return err;
 }
 

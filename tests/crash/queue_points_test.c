@@ -978,7 +978,7 @@ static void die_everywhere_in(size_t index, int *deaths, int *stops)
     crash_passed passed[CRASH_PASSED];
     (void)die(index, NULL, 0, false);
     memcpy(passed, world->passed, sizeof passed);
-    int handles = test_count_handles(), done = 0;
+    int done = 0;
     bool dear = test_scale(40, 1) < 4;
     uint32_t most = dear ? 1 : test_by_spawn() ? 2 : 4; /* of a point that is passed more often */
     for (size_t i = 0; i < POINTS; i++) {
@@ -996,8 +996,6 @@ static void die_everywhere_in(size_t index, int *deaths, int *stops)
             *stops += done;
         }
     }
-    if (test_count_handles() > handles)
-        fail_msg("%s: %d handles are left over", arrangements[index].name, test_count_handles() - handles);
 }
 
 static void every_point(void **state)
@@ -1011,18 +1009,20 @@ static void every_point(void **state)
     check(kin_segment_create(&segment, sizeof(struct world)));
     world = kin_segment_data(segment);
     (void)die(ARRANGEMENTS - 1, NULL, 0, false);
+    int handles = test_count_handles();
     for (size_t i = 0; i < ARRANGEMENTS; i++) {
         if (only == NULL || strcmp(arrangements[i].name, only) == 0)
             die_everywhere_in(i, &deaths, &stops);
     }
     print_message("%d deaths, %d stops\n", deaths, stops);
+    assert_in_range(test_count_handles(), 0, handles + 16); /* some are kept for the next time; a few for each death would be more */
     assert_true(late <= 2 * OTHERS);
 }
 
 /* Files whose points must all be passed here. */
 static bool is_ours(const char *file)
 {
-    static const char *const files[] = {"src/ring.c", "src/bag.c", "src/latch.c", "src/latch.h", "src/region.c", "src/queue.c", NULL};
+    static const char *const files[] = {"src/ring.c", "src/bag.c", "src/latch.c", "src/latch.h", "src/ring_quick.h", "src/region.c", "src/queue.c", NULL};
     return is_one_of(file, files);
 }
 

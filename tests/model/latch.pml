@@ -1,82 +1,115 @@
-/* The latch, as src/latch.c does it: see README.md. */
+/* The latch, as src/latch.h and src/latch.c do it: see README.md. */
 #ifndef N
 #define N 3
 #endif
 #ifndef DEATHS
 #define DEATHS 1
 #endif
-#ifndef ROUNDS /* how often the threads use the latch; the last one LAST_ROUNDS times */
-#define ROUNDS 1
+/* How often each thread uses it. */
+#if defined(ONCE)
+#define ROUNDS 1, 1, 1
+#elif defined(TWICE_ONE)
+#define ROUNDS 2, 1, 1
+#else
+#define ROUNDS 2, 2, 1
 #endif
-#ifndef LAST_ROUNDS
-#define LAST_ROUNDS 1
+#ifndef BUFFER /* how many stores wait at most */
+#define BUFFER 1
 #endif
-#define MEMORY
-byte stored[N]; /* what waits in a thread's store buffer. 0: nothing; WORD, INSIDE */
-#define GONE(n) (stored[n] == 0)
-#include "parking.inc"
+#ifndef TIMEOUTS /* a bit for each thread that may give up */
+#define TIMEOUTS 0
+#endif
+#ifndef MORTAL /* a bit for each thread that may die */
+#define MORTAL 7
+#endif
+#define EXPIRES ((TIMEOUTS & BIT(me)) != 0)
+
+#define BIT(n) (1 << (n))
+#define me (_pid - 4) /* after init, the killer, the reaper and the processors */
+
+byte asleep;  /* a bit for each thread whose sleep can be seen, and that was not woken */
+byte dead;    /* those that have died; only the model knows */
+byte noticed; /* those of which it was written down: what the library calls dead */
+byte done;    /* those that have come to their end */
+byte deaths;
+#define is_dead(n) ((dead & BIT(n)) != 0)
+#define alive(n) ((noticed & BIT(n)) == 0)
+
+byte first[N]; /* what waits in a thread's store buffer, in order: ENTERED, …; 0: nothing */
+#if BUFFER == 2
+byte second[N];
+#define SECOND(n) second[n]
+#else
+#define SECOND(n) 0
+#endif
 
 #define OWN 1
-#define LATCH 1 /* keys */
-#ifdef BUG_ONE_KEY
-#define EMPTY LATCH
-#else
-#define EMPTY 2
-#endif
 #define name(n) (((n) + 1) << 1)
 #define owner_of(w) (((w) >> 1) - 1)
+#define MINE (name(me) | OWN)
 
-byte word = name(0) | OWN; /* 0; owner; owner | OWN */
-byte own = name(0);        /* whose own it was last: by who has the latch */
-#ifndef BUG_SHARED_INSIDE
-byte inside[N];    /* in each thread's place: it is within what is its own */
-#define MARK 1
-#define INSIDE_OF(n) inside[n]
+#ifdef OWNED /* from the beginning */
+byte word = 3, own = 2;
 #else
-byte inside;       /* in the latch: who is */
-#define MARK name(me)
-#define INSIDE_OF(n) inside
+byte word;   /* 0; owner; owner | OWN */
+byte own;    /* a name: whose own it was last. Only who has the latch writes or reads it */
 #endif
-byte waits;        /* bits: somebody sleeps on that key */
-byte left[N] = { ROUNDS, ROUNDS, LAST_ROUNDS };
-byte within;       /* a bit for each thread that is within: ghost */
+byte inside; /* a bit for each thread whose place says that it is within */
+bool waits;  /* the bit */
+byte unset;  /* those since whose look at the bit nobody has set it, which the library tells by a count */
+byte eager;  /* those that sleep and have the word: they are woken first */
+byte rounds[N] = { ROUNDS };
+byte within; /* those that are within, dead ones too until somebody has taken over: ghost */
 
-/* A plain store waits in the store buffer of its processor, which has room for one, until it goes out by itself, by an atomic operation
- * of the same thread, or by anybody's kin__order_all. */
-byte value[N];
-#define WORD 1
-#define INSIDE 2
-inline out(t)
+/* ---- memory: a plain store waits in the store buffer until it goes out by itself, by an atomic operation of its thread, or by anybody's
+ * kin__order_all; loads of the same thread see it ---- */
+
+#define ENTERED 1 /* inside = this latch */
+#define LEFT_IT 2 /* inside = 0          */
+#define FREED 3   /* word = 0            */
+#define KEPT 4    /* word = owner | OWN  */
+inline out(n)
 {
     if
-    :: stored[t] == WORD -> word = value[t]
-    :: stored[t] == INSIDE -> INSIDE_OF(t) = value[t]
+    :: first[n] == ENTERED ->
+#ifdef BUG_ONE_INSIDE_FOR_ALL
+        inside = 0;
+#endif
+        inside = inside | BIT(n)
+#ifdef BUG_ONE_INSIDE_FOR_ALL
+    :: first[n] == LEFT_IT -> inside = 0
+#else
+    :: first[n] == LEFT_IT -> inside = inside & ~BIT(n)
+#endif
+    :: first[n] == FREED -> word = 0
+    :: first[n] == KEPT -> word = name(n) | OWN
     :: else
     fi;
-    stored[t] = 0;
-    value[t] = 0
-}
-#define STORE(what, v) d_step { stored[me] == 0 -> stored[me] = what; value[me] = v }
-#define DRAINED (stored[me] == 0) /* an atomic operation waits until it is */
-#define WORD_SEEN (stored[me] == WORD -> value[me] : word)
-#ifndef BUG_SHARED_INSIDE
-#define IS_WITHIN(o) (inside[owner_of(o)] != 0 && alive(owner_of(o)))
-#else
-#define IS_WITHIN(o) (inside == (o) && alive(owner_of(o)))
+    first[n] = SECOND(n);
+#if BUFFER == 2
+    second[n] = 0
 #endif
+}
+#ifndef UNORDERED
+#if BUFFER == 2
+#define STORE(what) d_step { second[me] == 0 -> if :: first[me] == 0 -> first[me] = what :: else -> second[me] = what fi; skip }
+#define MAY_STORE (second[me] == 0)
+#else
+#define STORE(what) d_step { first[me] == 0 -> first[me] = what }
+#define MAY_STORE (first[me] == 0)
+#endif
+#else
+#define STORE(what) d_step { first[me] = what; out(me) } /* sequentially consistent */
+#define MAY_STORE true
+#endif
+#define DRAINED (first[me] == 0)
+#define STORED(what) (what == FREED -> 0 : MINE)
+#define WORD_SEEN (SECOND(me) >= FREED -> STORED(SECOND(me)) : (first[me] >= FREED -> STORED(first[me]) : word))
 inline order_all()
 {
-#ifndef BUG_NO_ORDER
-    d_step { out(0); out(1); out(2);
-#if N > 3
-        out(3);
-#endif
-        skip }
-#else
-    skip
-#endif
+    d_step { out(0); out(0); out(1); out(1); out(2); out(2) }
 }
-#define OUT(n) d_step { stored[n] != 0 -> out(n) }
+#define OUT(n) d_step { first[n] != 0 -> out(n) }
 proctype processors()
 {
 end:
@@ -84,140 +117,240 @@ end:
     :: OUT(0)
     :: OUT(1)
     :: OUT(2)
-#if N > 3
-    :: OUT(3)
-#endif
     od
 }
 
-inline wake_by_bit(k)
-{
-    if
-    :: (waits & k) != 0 ->
-        DRAINED;
-        wake_counting(k);
-        if
-        :: chosen -> chosen = false
-        :: !chosen ->
-            waits = waits & ~k;
-#ifndef BUG_CLEARED_FOR_GOOD
-            anybody_sleeps(k);
-            if
-            :: d_step { chosen -> chosen = false; waits = waits | k }; wake_one(k)
-            :: !chosen
-            fi
+/* ---- waking: those who have slept longest are woken first, here any; but who has the word before all others ---- */
+
+#define SLEEPS(n) ((asleep & BIT(n)) != 0 && alive(n))
+#ifndef BUG_ANY_IS_WOKEN_FIRST
+#define EAGER(n) (SLEEPS(n) && (eager & BIT(n)) != 0)
+#else
+#define EAGER(n) false
 #endif
+#define ANY_EAGER (EAGER(0) || EAGER(1) || EAGER(2))
+#define MAY_BE_WOKEN(n) (SLEEPS(n) && (EAGER(n) || !ANY_EAGER))
+#define WAKE(n) DRAINED && MAY_BE_WOKEN(n) -> asleep = asleep & ~BIT(n); chosen = true
+/* Looking and waking are one step: a wake that comes too late for who was seen is tried again. Into `chosen`: whether one was woken. */
+inline wake_best()
+{
+    atomic {
+        if
+        :: WAKE(0)
+        :: WAKE(1)
+        :: WAKE(2)
+        :: !(SLEEPS(0) || SLEEPS(1) || SLEEPS(2)) -> chosen = false
         fi
-    :: (waits & k) == 0
-    fi
+    }
 }
 
 inline look()
 {
-    wake_by_bit(LATCH);
-#ifndef BUG_ONE_KEY
-    wake_by_bit(EMPTY)
+    do
+    :: d_step { !waits -> unset = unset & ~BIT(me) }; break
+    :: d_step { waits -> unset = unset | BIT(me) };
+        wake_best();
+        if
+        :: chosen -> atomic { chosen = false; unset = unset & ~BIT(me) }; break
+#ifdef BUG_CLEARED_FOR_GOOD
+        :: !chosen -> d_step { DRAINED -> waits = false; unset = unset & ~BIT(me) }; break
+#else
+        :: d_step { !chosen && DRAINED && waits && (unset & BIT(me)) != 0 -> waits = false; unset = unset & ~BIT(me) }; break
+        :: d_step { !chosen && DRAINED && !(waits && (unset & BIT(me)) != 0) -> unset = unset & ~BIT(me) }
 #endif
+        fi
+    od
 }
 
-/* Sleeps on k if `condition` still holds then. */
-#define SLEEP_WHILE(k, condition) \
-    DRAINED; \
-    publish(k); \
-    waits = waits | k; \
-    order_all(); \
+/* Sleeps while `condition`; a time-out is `late`, and a wake that came too late is passed on. That it sleeps can be seen before the bit is set,
+ * and the bit before kin__order_all, but nobody can do anything in between that it could not do before or after. */
+#define SLEEP_WHILE(condition) \
+    atomic { DRAINED -> asleep = asleep | BIT(me); waits = true; unset = 0; ORDER_BEFORE_SLEEP }; \
     if \
-    :: (condition) -> sleep_turn(false) \
+    :: (condition) -> \
+        if \
+        :: (asleep & BIT(me)) == 0 \
+        :: EXPIRES -> late = true \
+        fi \
     :: !(condition) \
     fi; \
-    leave(); \
-    chosen = false
+    atomic { chosen = late && (asleep & BIT(me)) == 0; asleep = asleep & ~BIT(me) }; \
+    if \
+    :: chosen -> wake_best(); chosen = false \
+    :: !chosen \
+    fi
+#ifndef BUG_NO_ORDER_BEFORE_SLEEP
+#define ORDER_BEFORE_SLEEP order_all()
+#else
+#define ORDER_BEFORE_SLEEP skip
+#endif
 
-inline enter()
+/* ---- the latch ---- */
+
+#define IS_WITHIN(who) ((inside & BIT(owner_of(who))) != 0 && alive(owner_of(who)))
+#define IS_DEAD(who) (!alive(owner_of(who)))
+
+#define TAKEABLE (WORD_SEEN == 0 || owner_of(WORD_SEEN) == me || (WORD_SEEN & OWN) != 0 || IS_DEAD(WORD_SEEN))
+
+/* Nobody who lives is within; and if a dead one was, we were told. */
+inline come_in(inherited)
 {
-    atomic { assert((within & ~dead & ~BIT(me)) == 0); within = (within & ~dead) | BIT(me) }
+    atomic {
+        assert((within & ~dead & ~BIT(me)) == 0);
+        assert((within & dead) == 0 || inherited);
+        within = BIT(me)
+    }
 }
 
 proctype thread()
 {
-    byte turn, bits, saw;
-    bool chosen, late, held;
+    byte saw, before;
+    bool chosen, late, held, heir;
     {
         do
-        :: left[me] == 0 -> break
-        :: d_step { left[me] != 0 -> left[me]-- };
+        :: rounds[me] == 0 -> break
+        :: rounds[me] != 0 -> rounds[me]--;
             /* kin__latch_try */
             if
-            :: WORD_SEEN == (name(me) | OWN) ->
-                STORE(INSIDE, MARK);
+            :: WORD_SEEN == MINE ->
+                STORE(ENTERED);
+#ifndef BUG_NO_SECOND_LOOK
                 if
-                :: WORD_SEEN == (name(me) | OWN) -> held = false; goto entered
-                :: WORD_SEEN != (name(me) | OWN) -> d_step { DRAINED -> INSIDE_OF(me) = 0 }
+                :: WORD_SEEN == MINE -> held = false; goto entered
+                :: WORD_SEEN != MINE ->
+                    d_step { DRAINED -> first[me] = LEFT_IT; out(me) };
+#ifndef BUG_BACKS_OUT_SILENTLY
+                    wake_best();
+                    chosen = false;
+#endif
+                    if
+                    :: skip
+                    :: goto not_entered /* the queue was shut down meanwhile */
+                    fi
                 fi
-            :: WORD_SEEN == 0 ->
-                if
-                :: d_step { DRAINED && word == 0 -> word = name(me); held = true }; goto entered
-                :: DRAINED && word != 0
-                fi
-            :: WORD_SEEN != (name(me) | OWN) && WORD_SEEN != 0
+#else
+                held = false;
+                goto entered
+#endif
+            :: WORD_SEEN != MINE
             fi;
-            /* kin__latch_enter */
-            look();
+            /* kin__latch_enter; a compare-and-swap that fails is tried again */
             do
-            :: saw = WORD_SEEN;
+            :: atomic { DRAINED && TAKEABLE && (word == 0 || owner_of(word) == me) -> word = name(me); held = true }; goto entered
+            :: atomic { DRAINED && TAKEABLE && word != 0 && owner_of(word) != me -> before = word; word = name(me) };
                 if
-                :: saw == 0 || owner_of(saw) == me ->
-                    if
-                    :: d_step { DRAINED && word == saw -> word = name(me); held = true }; goto entered
-                    :: d_step { DRAINED && word != saw -> saw = 0 }
-                    fi
-                :: saw != 0 && owner_of(saw) != me && ((saw & OWN) != 0 || !alive(owner_of(saw))) ->
-                    if
-                    :: d_step { DRAINED && word == saw -> word = name(me); saw = 0 }; break
-                    :: d_step { DRAINED && word != saw -> saw = 0 }
-                    fi
-                :: saw != 0 && owner_of(saw) != me && (saw & OWN) == 0 && alive(owner_of(saw)) ->
-                    SLEEP_WHILE(LATCH, WORD_SEEN == saw && alive(owner_of(saw)));
-                    saw = 0
-                fi
+                :: heir = IS_DEAD(before)
+                :: before & OWN -> heir = false /* it has died since it was looked at */
+                fi;
+                break
+            :: !TAKEABLE && late -> goto not_entered
+            :: atomic { !TAKEABLE && !late -> saw = WORD_SEEN };
+                SLEEP_WHILE(WORD_SEEN == saw && !IS_DEAD(saw));
+                saw = 0
             od;
             /* wait_until_empty: the word is ours */
+#ifdef BUG_DOES_NOT_WAIT
+            goto taken;
+#endif
+#ifdef BUG_HEIR_DOES_NOT_WAIT
+            if
+            :: heir -> goto taken
+            :: !heir
+            fi;
+#endif
+#ifndef BUG_NO_ORDER_WHEN_TAKING
             order_all();
+#endif
             do
-            :: saw = own;
+            :: d_step { own == 0 || own == name(me) || !IS_WITHIN(own) -> heir = heir || (own != 0 && IS_DEAD(own)) }; break
+            :: own != 0 && own != name(me) && IS_WITHIN(own) ->
                 if
-                :: saw == 0 || saw == name(me) -> break
-                :: saw != 0 && saw != name(me) && !IS_WITHIN(saw) -> break
-#ifdef GIVES_UP
-                :: saw != 0 && saw != name(me) && IS_WITHIN(saw) ->
-                    d_step { DRAINED -> word = saw | OWN; saw = 0 };
+                :: late ->
+#ifdef BUG_GIVE_UP_FREES
+                    d_step { DRAINED -> word = 0 };
+#else
+#ifdef BUG_GIVE_UP_HIDES_DEATH
+                    d_step { DRAINED -> word = own | OWN };
+#else
+                    d_step { DRAINED -> word = before };
+#endif
+#endif
                     look();
                     goto not_entered
-#endif
-                :: saw != 0 && saw != name(me) && IS_WITHIN(saw) ->
-                    SLEEP_WHILE(EMPTY, IS_WITHIN(saw))
+                :: !late ->
+                    eager = eager | BIT(me);
+                    SLEEP_WHILE(IS_WITHIN(own));
+                    eager = eager & ~BIT(me)
                 fi
             od;
-            atomic { saw = 0; held = true };
+        taken:
+            held = true;
         entered:
-            enter();
-            d_step { within = within & ~BIT(me) };
+            come_in(heir);
+            within = within & ~BIT(me);
             /* kin__latch_leave */
             if
-            :: held ->
-                if
-                :: STORE(WORD, 0)
-                :: DRAINED -> own = name(me); STORE(WORD, name(me) | OWN)
-                fi
-            :: !held -> STORE(INSIDE, 0)
+            :: !held -> STORE(LEFT_IT)
+            :: held -> STORE(FREED)
+            :: held -> d_step { MAY_STORE -> own = name(me) }; STORE(KEPT)
             fi;
-            held = false;
+#ifndef BUG_NO_LOOK
             look();
-#ifdef GIVES_UP
-        not_entered:
-            skip
 #endif
+        not_entered:
+            atomic { held = false; heir = false; late = false; saw = 0; before = 0 }
         od;
         done = done | BIT(me)
-    } unless { d_step { is_dead(me); FORGET; saw = 0; left[me] = 0; held = false } }
+    } unless { d_step { is_dead(me) -> saw = 0; before = 0; chosen = false; late = false; held = false; heir = false; unset = unset & ~BIT(me) } }
+}
+
+/* ---- death: as in parking.inc; who notices it wakes all who sleep ---- */
+
+#define KILL(n) d_step { deaths != 0 && (MORTAL & BIT(n) & ~dead & ~done) != 0 -> dead = dead | BIT(n); deaths-- }
+proctype killer()
+{
+end:
+    do
+    :: KILL(0)
+    :: KILL(1)
+    :: KILL(2)
+    od
+}
+
+/* What it had stored arrives before its end can be noticed. */
+#define NOTICE(n) d_step { is_dead(n) && alive(n) && first[n] == 0 -> noticed = noticed | BIT(n) }
+proctype reaper()
+{
+end:
+    do
+    :: if
+       :: NOTICE(0)
+       :: NOTICE(1)
+       :: NOTICE(2)
+       fi;
+#ifndef BUG_NO_WAKE_AFTER_DEATH
+       asleep = 0
+#endif
+    od
+}
+
+init
+{
+    atomic {
+        if
+        :: deaths = 0
+#if DEATHS > 0
+        :: deaths = 1
+#endif
+#if DEATHS > 1
+        :: deaths = 2
+#endif
+        fi;
+        run killer();
+        run reaper();
+        run processors();
+        run thread();
+        run thread();
+        run thread()
+    }
 }

@@ -1,5 +1,6 @@
-/* Queues from several threads of one process, where ThreadSanitizer sees every access: what is in a message is plain memory, so a record that
- * was seen before it was complete, or written over before it was read, would be a race that it reports. No child is started.
+/* Queues from several threads of one process, where ThreadSanitizer sees every access: what is in a message is plain
+ * memory, so a record that was seen before it was complete, or written over before it was read, would be a race that
+ * it reports. No child is started.
  * @ctest LABELS threads TIMEOUT 120 */
 #include "queue_support.h"
 
@@ -29,12 +30,12 @@ typedef struct side {
     int number;
 } side;
 
-#define SIDE_CHECK(what)                                                                                                                   \
-    do {                                                                                                                                   \
-        if (!(what)) {                                                                                                                     \
-            kin__store32(&s->failed, __LINE__);                                                                                            \
-            return;                                                                                                                        \
-        }                                                                                                                                  \
+#define SIDE_CHECK(what)                                                                                               \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            kin__store32(&s->failed, __LINE__);                                                                        \
+            return;                                                                                                    \
+        }                                                                                                              \
     } while (0)
 
 static size_t compose(char *bytes, head h)
@@ -70,7 +71,8 @@ static void produce(void *arg)
             SIDE_CHECK(kin_queue_put_many(s->queue, views, 3, NULL, test_ms(30000)) == KIN_OK);
             break;
         case 1:
-            SIDE_CHECK(kin_queue_put_args(s->queue, KIN_ARGS(s->value, kin_bytes(bytes[0], views[0].size)), test_ms(30000)) == KIN_OK);
+            SIDE_CHECK(kin_queue_put_args(s->queue, KIN_ARGS(s->value, kin_bytes(bytes[0], views[0].size)),
+                                          test_ms(30000)) == KIN_OK);
             break;
         case 2:
             SIDE_CHECK(kin_queue_reserve(s->queue, &m, views[0].size, test_ms(30000)) == KIN_OK);
@@ -83,7 +85,8 @@ static void produce(void *arg)
             SIDE_CHECK(kin_queue_put(s->queue, bytes[0], views[0].size, KIN_FOREVER) == KIN_OK);
             break;
         default:
-            SIDE_CHECK(kin_queue_put(s->queue, bytes[0], views[0].size, i % 2 == 0 ? KIN_FOREVER : test_ms(30000)) == KIN_OK);
+            SIDE_CHECK(kin_queue_put(s->queue, bytes[0], views[0].size, i % 2 == 0 ? KIN_FOREVER : test_ms(30000)) ==
+                       KIN_OK);
         }
         i += n;
     }
@@ -182,14 +185,35 @@ static int times(void)
 #endif
 }
 
-static void one_to_one(void **state) { (void)state, together((kin_queue_options){.capacity = 4096}, 1, 1, times(), false); }
+static void one_to_one(void **state)
+{
+    (void)state, together((kin_queue_options){.capacity = 4096}, 1, 1, times(), false);
+}
 static void wide(void **state) { (void)state, together((kin_queue_options){0}, 2, 2, times(), false); }
-static void many_to_many(void **state) { (void)state, together((kin_queue_options){.capacity = 4096}, 3, 3, times(), false); }
-static void of_values(void **state) { (void)state, together((kin_queue_options){.capacity = 8192}, 2, 2, times() / 4, true); }
-static void joined(void **state) { (void)state, together((kin_queue_options){.joinable = true, .capacity = 4096}, 2, 2, times(), false); }
-static void by_items(void **state) { (void)state, together((kin_queue_options){.max_items = 2}, 2, 2, times() / 4, false); }
-static void relaxed(void **state) { (void)state, together((kin_queue_options){.relaxed = true, .capacity = 65536}, 4, 2, times(), false); }
-static void relaxed_with_values(void **state) { (void)state, together((kin_queue_options){.relaxed = true}, 4, 2, times() / 4, true); }
+static void many_to_many(void **state)
+{
+    (void)state, together((kin_queue_options){.capacity = 4096}, 3, 3, times(), false);
+}
+static void of_values(void **state)
+{
+    (void)state, together((kin_queue_options){.capacity = 8192}, 2, 2, times() / 4, true);
+}
+static void joined(void **state)
+{
+    (void)state, together((kin_queue_options){.joinable = true, .capacity = 4096}, 2, 2, times(), false);
+}
+static void by_items(void **state)
+{
+    (void)state, together((kin_queue_options){.max_items = 2}, 2, 2, times() / 4, false);
+}
+static void relaxed(void **state)
+{
+    (void)state, together((kin_queue_options){.relaxed = true, .capacity = 65536}, 4, 2, times(), false);
+}
+static void relaxed_with_values(void **state)
+{
+    (void)state, together((kin_queue_options){.relaxed = true}, 4, 2, times() / 4, true);
+}
 
 int main(int argc, char **argv)
 {
@@ -198,14 +222,10 @@ int main(int argc, char **argv)
         return 1;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_to_one),
-        cmocka_unit_test(wide),
-        cmocka_unit_test(many_to_many),
-        cmocka_unit_test(of_values),
-        cmocka_unit_test(joined),
-        cmocka_unit_test(by_items),
-        cmocka_unit_test(relaxed),
-        cmocka_unit_test(relaxed_with_values),
+        cmocka_unit_test(one_to_one),   cmocka_unit_test(wide),
+        cmocka_unit_test(many_to_many), cmocka_unit_test(of_values),
+        cmocka_unit_test(joined),       cmocka_unit_test(by_items),
+        cmocka_unit_test(relaxed),      cmocka_unit_test(relaxed_with_values),
     };
     return cmocka_run_group_tests_name("queue threads", tests, NULL, NULL);
 }
