@@ -434,6 +434,10 @@ static void killed_in_the_middle(void **state)
     (void)state;
     NEEDS_KEYS
     for (int place = 0; place < PLACES; place++) {
+        if (place == 1 && test_under_wine()) {
+            print_message("not checked by TCP: Wine 8 keeps the socket of a killed process open while a send is under way on it\n");
+            continue;
+        }
         begin(place, (kin_listen_options){0});
         kin_process *p = test_start(dies_in_the_middle, KIN_ARGS((const char *)where));
         kin_connection *c;
