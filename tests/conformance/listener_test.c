@@ -765,6 +765,9 @@ static int interrupted_child(kin_args *args)
     CHILD_CHECK(err == KIN_EINTERRUPTED);
     CHILD_CHECK(kin_connection_send(c, "x", 1, KIN_NOWAIT) == KIN_OK);
     CHILD_CHECK(kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER) == KIN_OK); /* what is there is had */
+    kin_connection_close(c);
+    kin_connection_close(d);
+    kin_listener_close(l);
     return 7;
 }
 
