@@ -994,7 +994,7 @@ static void die_everywhere_in(size_t index, int *deaths, int *stops)
     (void)die(index, NULL, 0, false);
     memcpy(passed, world->passed, sizeof passed);
     int done = 0;
-    bool dear = test_scale(40, 1) < 4;
+    bool dear = test_on_windows() || test_with_sanitizer();
     uint32_t most = dear ? 1 : test_by_spawn() ? 2 : 4; /* of a point that is passed more often */
     for (size_t i = 0; i < POINTS; i++) {
         uint32_t times = 0;

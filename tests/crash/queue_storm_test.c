@@ -296,6 +296,9 @@ static int live(int64_t index, uint64_t seed)
         if (code != 0)
             return code;
         kin__add32(&m.slot->turns, 1);
+        /* So that queues run empty and full, and who starts and ends processes finds a CPU. */
+        if (crash_random(&m.chance, producer ? 100 : 300) == 0)
+            uv_sleep(1);
     }
 }
 
