@@ -1,9 +1,12 @@
 /* The bag of a ring: handles beside messages (os.h). Its entries are numbered by the producers of each lane, one after the other; a
- * lane's `unbagged` says up to which number they are about no message any more. Those are dropped when they are the oldest of all:
- * lanes have one bag together, and what lies between does not go in order there. To look and to drop is for one at a time, who has
- * `getter` of the first lane. Nothing here waits for long. Whoever dies between two steps leaves entries too many, never too few. */
+ * lane's `unbagged` says up to which number they are about no message any more. Those are dropped when they are the oldest of
+ * all: lanes have one bag together, and what lies between does not go in order there. To look and to drop is for one at a
+ * time, who has `getter` of the first lane. Nothing here waits for long. Whoever dies between two steps leaves entries too
+ * many, never too few. An entry that is dropped later than its message, or never had one, may have been the last to hold an
+ * end of a pipe: then those who wait at the other end are told. */
 #include "error.h"
 #include "fault.h"
+#include "message.h"
 #include "ring_inside.h"
 
 #include <string.h>
@@ -39,13 +42,15 @@ static bool is_over(const kin__flow *f, uint64_t tag)
     return (tag >> 4) <= kin__load64(&of->ring->unbagged);
 }
 
-/* The caller has the bag. */
-static bool drop_oldest(kin__flow *f)
+/* The caller has the bag. True if there were any but `own`, what belonged to the message that the caller has got. */
+static bool drop_oldest(kin__flow *f, uint64_t own)
 {
-    bool any = false;
-    for (uint64_t oldest; (oldest = os_bag_oldest(f->out)) != 0 && is_over(f, oldest); any = true)
-        os_bag_drop(f->out, oldest, NULL, 0);
-    return any;
+    bool others = false;
+    for (uint64_t oldest; (oldest = os_bag_oldest(f->out)) != 0 && is_over(f, oldest); others = others || oldest != own)
+        (void)os_bag_drop(f->out, oldest, NULL, 0);
+    if (others)
+        kin__ends_dropped();
+    return others;
 }
 
 void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t count)
@@ -54,9 +59,10 @@ void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t c
     KIN_CRASH_POINT("ring.unbagging");
     kin__store64_release(&f->ring->unbagged, tag >> 4);
     if (f->lanes == NULL || OS_BAG_HANDLES == 0) {
-        os_bag_drop(f->out, tag, words, count); /* with all before it */
+        if (os_bag_drop(f->out, tag, words, count)) /* with all before it */
+            kin__ends_dropped();
     } else if (lock_bag(f, &entry)) {
-        (void)drop_oldest(f);
+        (void)drop_oldest(f, tag);
         unlock_bag(f, entry);
     }
 }
@@ -81,6 +87,8 @@ static void unlock(kin__flow *f, bool putter, kin__entry entry)
 {
     kin__latch_of latch = kin__ring_latch(f, putter);
     kin__ring_unlock(f, putter, kin__me, entry);
+    if (!putter && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0) /* who waits for room leaves it to who has `getter` to look for it */
+        kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     kin__latch_look(&latch);
 }
 
@@ -116,7 +124,7 @@ static bool drop_all(kin__flow *f)
     kin__entry entry;
     if (!lock_at_once(first, false, &entry))
         return false;
-    bool any = drop_oldest(first);
+    bool any = drop_oldest(first, 0);
     unlock(first, false, entry);
     return any;
 }

@@ -4,14 +4,9 @@
 
 #include "any.h"
 #include "error.h"
-#include "park.h"
 #include "session.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-/* Bytes tried first where the size of the message is not known. */
-#define GUESS ((size_t)256)
 
 static const char *called(const kin_connection *c)
 {
@@ -67,33 +62,10 @@ kin_err kin_connection_recv(kin_connection *c, void *buffer, size_t space, size_
     return err;
 }
 
-/* Receives into memory that is as large as the message needs (most: 0, no limit): tries with a guess, and when that was too small
- * once more with the size; the next message then may be another, if another receiver was faster. The memory is the caller's if this
- * succeeds. */
-static kin_err receive_new(kin_connection *c, kin__sink *sink, size_t most, int64_t timeout_ms)
+static kin_err receive(void *object, kin__sink *sink, int64_t timeout_ms)
 {
-    uint64_t deadline = kin__deadline(timeout_ms);
-    kin__error_kept kept;
-    kin__error_keep(&kept);
-    bool again = false;
-    for (size_t space = most != 0 && most < GUESS ? most : GUESS;; again = true) {
-        sink->buffer = malloc(space);
-        if (sink->buffer == NULL)
-            return kin__fail(KIN_ENOMEM, "connection '%s': no memory for a message of %zu bytes", called(c), space);
-        sink->space = space;
-        kin_err err = c->ops->receive(c, sink, again ? kin__time_left(deadline, timeout_ms) : timeout_ms);
-        if (err == KIN_OK && again)
-            kin__error_back(&kept);
-        if (err == KIN_OK)
-            return KIN_OK;
-        free(sink->buffer);
-        sink->buffer = NULL;
-        if (err != KIN_EMSGSIZE)
-            return err;
-        if (most != 0 && sink->size > most)
-            return kin__fail(KIN_EMSGSIZE, "connection '%s': a message of %zu bytes, at most %zu are wanted", called(c), sink->size, most);
-        space = sink->size;
-    }
+    kin_connection *c = object;
+    return c->ops->receive(c, sink, timeout_ms);
 }
 
 kin_err kin_connection_recv_new(kin_connection *c, void **data, size_t *size, size_t most, int64_t timeout_ms)
@@ -104,7 +76,7 @@ kin_err kin_connection_recv_new(kin_connection *c, void **data, size_t *size, si
     if (data == NULL)
         return kin__fail(KIN_EINVAL, "connection '%s': no place for the message", called(c));
     kin__sink sink = {.what = KIN__BYTES};
-    err = receive_new(c, &sink, most, timeout_ms);
+    err = kin__get_new(&(kin__source){"connection", called(c), receive, c}, &sink, most, timeout_ms);
     if (size != NULL && (err == KIN_OK || err == KIN_EMSGSIZE))
         *size = sink.size;
     if (err == KIN_OK)
@@ -141,17 +113,7 @@ kin_err kin_connection_recv_args(kin_connection *c, kin_args **args, int64_t tim
         return err;
     if (args == NULL)
         return kin__fail(KIN_EINVAL, "connection '%s': no place for the values", called(c));
-    /* The memory for the handles first: once they have arrived nothing may fail. */
-    os_handle *handles = calloc(OS_BAG_MOST, sizeof *handles);
-    if (handles == NULL)
-        return kin__fail(KIN_ENOMEM, "connection '%s': no memory for values", called(c));
-    kin__sink sink = {.what = KIN__ARGS, .handles = handles};
-    err = receive_new(c, &sink, 0, timeout_ms);
-    if (err != KIN_OK)
-        free(handles);
-    else if ((err = kin__args_of_message(sink.buffer, sink.size, handles, sink.handle_count, args)) != KIN_OK)
-        kin__fail_in(err, "connection '%s'", called(c));
-    return err;
+    return kin__get_args(&(kin__source){"connection", called(c), receive, c}, args, timeout_ms);
 }
 
 kin_err kin_connection_poll(kin_connection *c, int64_t timeout_ms)
@@ -177,12 +139,6 @@ void kin_connection_close(kin_connection *c)
 }
 
 /* ---- for passing and for kin_wait: message.h ---- */
-
-void kin__ends_dropped(void)
-{
-    kin__add32(&kin__my.session->epoch, 1);
-    kin__wake_everybody();
-}
 
 kin_err kin__connection_export(const kin_connection *c, os_handle *handles, size_t *count, uint64_t *side)
 {

@@ -11,7 +11,7 @@ void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most
 {
     KIN_CRASH_POINT("ring.waking");
     for (uint32_t seen = kin__load32(waits); (seen & bit) != 0; seen = kin__load32(waits)) {
-        if ((most == KIN__WAITS_ALL ? kin__wake_all(key) : kin__wake_some(key, most)) != 0)
+        if ((most == KIN__EVERYONE ? kin__wake_all(key) : kin__wake_some(key, most)) != 0)
             return;
         KIN_CRASH_POINT("ring.unmarking");
         if (kin__cas32(waits, &seen, seen & ~bit))

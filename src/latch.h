@@ -11,14 +11,15 @@
  *             to leave        inside = 0
  *   another, to take it away  CAS word: owner | OWN -> me; kin__order_all; wait until `own` is not within, or dead
  *
- * `inside` is the thread's: an owner that was stopped before it wrote it, and writes it when the latch has long become
- * another's own, does not disturb that one. The owner's store and look have no fence between them; kin__order_all is the fence, for
- * both: so either the owner's look sees that the word is another's, or the other sees that the owner is within. Where there is no such
- * order (park.h) the owner's store is a fence itself, and a latch becomes somebody's own only when that was asked for.
+ * `inside` is the thread's: an owner that was stopped before it wrote it, and writes it when the latch has long become another's own,
+ * does not disturb that one. The owner's store and look have no fence between them; kin__order_all is the fence, for both: so either
+ * the owner's look sees that the word is another's, or the other sees that the owner is within. Where there is no such order
+ * (park.h) the owner's store is a fence itself, and a latch becomes somebody's own only when that was asked for.
  *
- * Every word that claims something names who claims it. word 0 means that nobody is within: who takes the latch away
- * gives it on only after its wait. If it dies before, the word names the dead, and who comes next waits in its place. Taking it away
- * costs some microseconds; so it becomes somebody's own only after `needed` uses in a row, twice as many each time that it was taken away. */
+ * Every word that claims something names who claims it. word 0 means that nobody is within: who takes the latch away gives it on
+ * only after its wait. If it dies before, the word names the dead, and who comes next waits in its place. Taking it away costs
+ * some microseconds; so it becomes somebody's own only after `needed` uses in a row, twice as many each time that it was taken
+ * away. */
 #ifndef KIN_SRC_LATCH_H
 #define KIN_SRC_LATCH_H
 
@@ -79,7 +80,7 @@ static inline kin__entry kin__latch_try(kin__latch *l, bool ordered, uint64_t me
 }
 
 /* Takes it, waiting until the deadline. *inherited: from a dead one, who may have been in the middle. KIN_ETIMEDOUT: *who has it.
- * kind and name (40 bytes): of the object, for whoever looks at sleepers. */
+ * name (40 bytes): of the object, for whoever looks at sleepers. */
 kin_err kin__latch_enter(const kin__latch_of *l, uint64_t me, uint64_t deadline, const char *name, bool *inherited, uint64_t *who);
 
 /* Whether a living thread is within. */
@@ -123,7 +124,6 @@ void kin__latch_look(const kin__latch_of *l);
 /* ---- words of bits that say that somebody sleeps: [how often one was set:24][bits:8] ---- */
 
 #define KIN__WAITS_BITS 0xffu
-#define KIN__WAITS_ALL UINT32_MAX
 
 /* Says so: by who is about to sleep, after its key is visible and before it calls kin__order_all and looks. */
 static inline void kin__waits_arm(uint32_t *waits, uint32_t bit)

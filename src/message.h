@@ -1,10 +1,12 @@
-/* What passing needs to know of queues and connections (any.c, unpack.c): an object as a row of handles. */
+/* What queues and connections have in common, and what others need to know of them: passing (any.c, unpack.c), to which such an
+ * object is a row of handles, and kin_wait. */
 #ifndef KIN_SRC_MESSAGE_H
 #define KIN_SRC_MESSAGE_H
 
-#include "kin/queue.h"
 #include "kin/connection.h"
+#include "kin/queue.h"
 #include "os.h"
+#include "ring.h"
 
 #define KIN__EXPORT_HANDLES 3
 
@@ -16,9 +18,24 @@ kin_err kin__connection_export(const kin_connection *connection, os_handle *hand
 kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count);
 kin_err kin__connection_import(kin_connection **connection, os_handle *handles, size_t count, uint64_t side);
 
-/* Ends of pipes may have gone with what carried them: messages that nobody can receive any more. Has all who sleep look whether
- * theirs was among them. */
+/* Ends of pipes may have gone with what carried them, messages that nobody can receive or keeps any more: has all who sleep look
+ * whether theirs was among them. */
 void kin__ends_dropped(void);
+
+/* ---- getting what nobody knows the size of ---- */
+
+typedef struct kin__source {
+    const char *kind, *name; /* for sentences */
+    kin_err (*get)(void *object, kin__sink *sink, int64_t timeout_ms);
+    void *object;
+} kin__source;
+
+/* Gets into memory of malloc, which is the caller's if this succeeds: sink->buffer. Tries with a guess, and when that was too
+ * small again with the size that was told; by then another message may be the next. KIN_EMSGSIZE: it has more than `most` bytes
+ * (0: no limit), which sink->size says; it stays. */
+kin_err kin__get_new(const kin__source *from, kin__sink *sink, size_t most, int64_t timeout_ms);
+/* The same for values. */
+kin_err kin__get_args(const kin__source *from, kin_args **args, int64_t timeout_ms);
 
 /* ---- what kin_wait asks of queues and connections ----
  *

@@ -134,8 +134,8 @@ kin_err os_bag_put(os_handle in, uint64_t tag, const os_handle *handles, size_t 
  * KIN_EMFILE: no room for them in this process. */
 kin_err os_bag_look(os_handle out, uint64_t tag, const uint64_t *words, size_t count, os_handle *handles);
 /* Drops entry `tag`, with all that were put before it and are still there (Windows: it alone); if there is none such,
- * nothing. */
-void os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count);
+ * nothing. True: others went with it. */
+bool os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count);
 /* The tag of the oldest entry; 0 if there is none (or the system has no order of them: then they cannot be left over). */
 uint64_t os_bag_oldest(os_handle out);
 

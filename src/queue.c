@@ -10,7 +10,6 @@
 #include "ring_quick.h"
 #include "segment.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define LANES 16u /* kin__bag_tag has four bits for them */
@@ -205,29 +204,28 @@ static bool is_sound(const kin__header *header)
     return true;
 }
 
+/* The handles stay the caller's if this fails: the segment is adopted by a duplicate. */
 kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count)
 {
     kin__header *header;
-    kin_err err = kin__order_begin();
-    if (err != KIN_OK)
-        return err;
+    os_handle segment;
     if (count != 1 + OS_BAG_HANDLES)
-        return kin__fail(KIN_EPROTO, "a queue of %zu handles", count);
-    err = kin__segment_adopt(handles[0], KIN_TYPE_QUEUE, &header);
+        return kin__fail(KIN_EPROTO, "%zu handles are no queue", count);
+    kin_err err = kin__order_begin();
+    if (err == KIN_OK)
+        err = os_handle_duplicate(handles[0], &segment);
     if (err != KIN_OK)
         return err;
-    err = is_sound(header) ? make_handle(queue, header, handles + 1) : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
-    if (err == KIN_OK)
-        return KIN_OK;
-    /* The handles stay the caller's: the registry needs one of its own to give back. */
-    os_handle copy;
-    if (os_handle_duplicate(handles[0], &copy) == KIN_OK) {
-        kin__segment_release(header);
-        handles[0] = copy;
-    } else {
-        kin__segment_release(header);
-        handles[0] = OS_NO_HANDLE;
+    err = kin__segment_adopt(segment, KIN_TYPE_QUEUE, &header);
+    if (err != KIN_OK) {
+        os_handle_close(segment);
+        return err;
     }
+    err = is_sound(header) ? make_handle(queue, header, handles + 1) : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
+    if (err != KIN_OK)
+        kin__segment_release(header);
+    else
+        os_handle_close(handles[0]);
     return err;
 }
 
@@ -389,29 +387,9 @@ kin_err kin_queue_get(kin_queue *q, void *buffer, size_t space, size_t *size, in
     return err;
 }
 
-/* Gets into memory of the right size, however often another is faster and leaves one that is larger. */
-static kin_err get_new(kin_queue *q, kin__sink *sink, int64_t timeout_ms)
+static kin_err get_from_any(void *queue, kin__sink *sink, int64_t timeout_ms)
 {
-    uint64_t deadline = kin__deadline(timeout_ms);
-    for (;;) {
-        kin_err err = get_any(q, get_sink, sink, kin__time_left(deadline, timeout_ms));
-        if (err == KIN_OK && sink->buffer == NULL)
-            sink->buffer = malloc(1);
-        if (err == KIN_OK && sink->buffer != NULL)
-            return KIN_OK;
-        if (err == KIN_EMSGSIZE) {
-            free(sink->buffer);
-            sink->buffer = malloc(sink->size);
-            sink->space = sink->size;
-            if (sink->buffer != NULL)
-                continue;
-            return kin__fail(KIN_ENOMEM, "queue '%s': no memory for a message of %zu bytes; it stays", q->shown, sink->size);
-        }
-        free(sink->buffer);
-        if (err == KIN_OK)
-            return kin__fail(KIN_ENOMEM, "queue '%s': no memory for an empty message", q->shown);
-        return err == KIN_EEMPTY && timeout_ms != KIN_NOWAIT ? kin__fail_in(KIN_ETIMEDOUT, "not in time") : err;
-    }
+    return get_any(queue, get_sink, sink, timeout_ms);
 }
 
 kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeout_ms)
@@ -421,8 +399,8 @@ kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeo
         return err;
     if (data == NULL || size == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown, data == NULL ? "message" : "size");
-    kin__sink sink = {.what = KIN__BYTES, .grows = true};
-    err = get_new(q, &sink, timeout_ms);
+    kin__sink sink = {.what = KIN__BYTES};
+    err = kin__get_new(&(kin__source){"queue", q->shown, get_from_any, q}, &sink, 0, timeout_ms);
     if (err == KIN_OK) {
         *data = sink.buffer;
         *size = sink.size;
@@ -457,6 +435,8 @@ static kin_err get_many_from(kin__flow *f, void *arg, int64_t timeout_ms)
 
 kin_err kin_queue_get_many(kin_queue *q, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count, int64_t timeout_ms)
 {
+    if (count != NULL)
+        *count = 0;
     kin_err err = check_queue(q, timeout_ms);
     if (err != KIN_OK)
         return err;
@@ -490,20 +470,6 @@ kin_err kin_queue_put_args(kin_queue *q, kin_pack args, int64_t timeout_ms)
     return err;
 }
 
-kin_err kin__args_take(kin__sink *sink, kin_args **args)
-{
-    os_handle *handles = malloc((sink->handle_count != 0 ? sink->handle_count : 1) * sizeof *handles);
-    if (handles == NULL) {
-        for (size_t i = 0; i < sink->handle_count; i++)
-            os_handle_close(sink->handles[i]);
-        free(sink->buffer);
-        return kin__fail(KIN_ENOMEM, "no memory for %zu handles", sink->handle_count);
-    }
-    if (sink->handle_count != 0)
-        memcpy(handles, sink->handles, sink->handle_count * sizeof *handles);
-    return kin__args_of_message(sink->buffer, sink->size, handles, sink->handle_count, args);
-}
-
 kin_err kin_queue_get_args(kin_queue *q, kin_args **args, int64_t timeout_ms)
 {
     kin_err err = check_queue(q, timeout_ms);
@@ -511,10 +477,7 @@ kin_err kin_queue_get_args(kin_queue *q, kin_args **args, int64_t timeout_ms)
         return err;
     if (args == NULL)
         return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the values", q->shown);
-    os_handle handles[OS_BAG_MOST];
-    kin__sink sink = {.what = KIN__ARGS, .handles = handles, .grows = true};
-    err = get_new(q, &sink, timeout_ms);
-    return err == KIN_OK ? kin__args_take(&sink, args) : err;
+    return kin__get_args(&(kin__source){"queue", q->shown, get_from_any, q}, args, timeout_ms);
 }
 
 /* ---- in place ---- */
@@ -593,7 +556,7 @@ kin_err kin_queue_task_done(kin_queue *q)
     } while (!kin__cas64(at, &word, word - 1));
     KIN_CRASH_POINT("queue.task.done");
     if ((word & 0xffffffffffu) == 1)
-        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__WAITS_ALL);
+        kin__wake_by_bit(&q->flows[0].ring->waits, KIN__WAITS_JOIN, q->shared->gate.id_join, KIN__EVERYONE);
     return KIN_OK;
 }
 
@@ -736,11 +699,13 @@ kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched
 void kin__queue_arm(const kin_queue *queue, bool put)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    kin__flow_arm(put ? own_flow(q) : q->flows, put);
+    if (is_queue(q))
+        kin__flow_arm(put ? own_flow(q) : q->flows, put);
 }
 
+/* One that is closed meanwhile is ready: whoever looks then gets its error. */
 bool kin__queue_ready(const kin_queue *queue, bool put)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    return (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) || kin__flow_over(q->flows);
+    return !is_queue(q) || (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) || kin__flow_over(q->flows);
 }

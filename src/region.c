@@ -68,9 +68,22 @@ static bool look_through(kin__flow *f, kin__found *found)
     bool any = first_ready(f, next, found);
     while (any && first_ready(f, found->at, found)) { /* one before it may have been committed first, after we looked at it */
     }
-    if (any)
+    if (any) {
         kin__store32(&r->returned, 1); /* there may be more */
+        /* A consumer that looked while it was cleared may sleep, and this record's producer have looked before it did. */
+        if ((kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
+            (void)kin__or32(&r->waits, KIN__TELL);
+    }
     return any;
+}
+
+/* A record was taken out of those that are READY; if it was the only one nobody need be told. The caller has `getter`. */
+static void tell_no_more(kin__flow *f)
+{
+    kin__found other;
+    uint64_t head = kin__load64_relaxed(&f->ring->head);
+    if ((kin__load32(&f->ring->waits) & KIN__TELL) != 0 && !first_ready(f, kin__ring_next(f->ring, head), &other))
+        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
 }
 
 kin_err kin__region_find(kin__flow *f, kin__found *found)
@@ -90,7 +103,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         if (!kin__behind(tail, found->at))
             return KIN_EEMPTY;
         if (!kin__ring_step(f, found->at, tail, &found->record, &found->after))
-            return kin__fail(KIN_EPROTO, "%s '%s': what it holds is damaged", f->kind, f->name);
+            return kin__ring_damaged(f);
         uint32_t what = settle(found->record, &found->state);
         found->past = true;
         found->region = kin__behind(found->at, head);
@@ -113,6 +126,7 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
         kin__store64_release(&f->ring->next, found->after);
     KIN_CRASH_POINT("region.removed");
     kin__region_advance(f);
+    tell_no_more(f);
 }
 
 /* Which ring it is of, beside its state: places in two rings look alike. */
@@ -307,6 +321,8 @@ static kin_err try_take(kin__flow *f, void *arg)
     if (found.past)
         kin__store64_release(&f->ring->next, found.after);
     KIN_CRASH_POINT("region.taken");
+    if (found.region)
+        tell_no_more(f);
     return KIN_OK;
 }
 
@@ -321,7 +337,7 @@ kin_err kin__flow_take(kin__flow *f, kin_message *m, int64_t timeout_ms)
     err = kin__segment_adopt(t.segment, KIN_TYPE_SEGMENT, &header);
     if (err == KIN_OK && header->size < m->size) {
         kin__segment_release(header);
-        err = kin__fail(KIN_EPROTO, "%s '%s': a large message is damaged", f->kind, f->name);
+        err = kin__ring_damaged(f);
     } else if (err != KIN_OK) {
         os_handle_close(t.segment);
     }

@@ -41,8 +41,15 @@
 #define KIN__UNIT 16u
 
 /* Why somebody sleeps: bits of `waits`. */
-enum { KIN__WAITS_GET = 1, KIN__WAITS_ROOM = 2, KIN__WAITS_PUTTER = 4, KIN__WAITS_GETTER = 8, KIN__WAITS_JOIN = 16,
-       KIN__UNTIDY = 32 /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */ };
+enum {
+    KIN__WAITS_GET = 1,
+    KIN__WAITS_ROOM = 2,
+    KIN__WAITS_PUTTER = 4,
+    KIN__WAITS_GETTER = 8,
+    KIN__WAITS_JOIN = 16,
+    KIN__UNTIDY = 32, /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */
+    KIN__TELL = 64    /* nobody sleeps: who looked through the region had cleared `returned`, as a consumer may have seen before it slept */
+};
 
 /* What the rings of one queue have in common. */
 typedef struct kin__gate {
@@ -64,21 +71,21 @@ typedef struct kin__ring {
     uint32_t pad0[26];
 
     kin__latch putter;
-    uint64_t head_seen; /* by producers */
-    uint64_t large;     /* the position behind the last message with shared memory of its own, | 1 << 32; 0: there was none */
-    uint64_t bagged;    /* number of the last entry that was to go into the bag: kin__bag_tag                               */
+    uint64_t head_seen; /* by producers                                                        */
+    uint64_t large;     /* position behind the last large message, | 1 << 32; 0: there was none */
+    uint64_t bagged;    /* number of the last entry that was to go into the bag: kin__bag_tag  */
     uint64_t pad1[8];
 
     uint64_t tail;
     uint64_t pad2[15];
 
     kin__latch getter;
-    uint64_t tail_seen; /* by consumers                                           */
-    uint64_t next;      /* how far they have looked, if that is beyond the head   */
-    uint32_t pad7;
-    uint32_t epoch;     /* of the session when the region was last looked through */
-    uint64_t unbagged;  /* entries of the bag with this number or a smaller one are about no message any more */
-    uint64_t pad3[7];
+    uint64_t tail_seen; /* by consumers                                                 */
+    uint64_t next;      /* how far they have looked, if that is beyond the head         */
+    uint64_t unbagged;  /* entries of the bag up to this number are about no message any more */
+    uint32_t epoch;     /* of the session when the region was last looked through       */
+    uint32_t pad3;
+    uint64_t pad4[7];
 
     uint64_t head;
     uint64_t pad5[15];
@@ -86,15 +93,21 @@ typedef struct kin__ring {
     uint32_t returned; /* there may be a READY record in the region; means nothing where there is none */
     uint32_t pad6[31];
 } kin__ring;
-_Static_assert(sizeof(kin__ring) == 768 && offsetof(kin__ring, returned) == 640 && offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 &&
-                   offsetof(kin__ring, getter) == 384 && offsetof(kin__ring, head) == 512,
+_Static_assert(offsetof(kin__ring, putter) == 128 && offsetof(kin__ring, tail) == 256 && offsetof(kin__ring, getter) == 384 &&
+                   offsetof(kin__ring, head) == 512 && offsetof(kin__ring, returned) == 640 && sizeof(kin__ring) == 768,
                "layout in shared memory");
 
 /* The state of a record, and by whom: [state:8][records before it, the low 16 bits][kin__pid:40]. */
 enum { KIN__READY = 1, KIN__WRITING = 2, KIN__TAKEN = 3, KIN__FINISHED = 4 };
 
 /* What a message is; in the record. */
-enum { KIN__BYTES = 1, KIN__ARGS = 2, KIN__PAD = 3 /* to the end of the ring */, KIN__KIND = 15, KIN__LARGE = 16 /* in a segment of its own */ };
+enum {
+    KIN__BYTES = 1,
+    KIN__ARGS = 2,
+    KIN__PAD = 3, /* none: to the end of the ring */
+    KIN__KIND = 15,
+    KIN__LARGE = 16 /* in a segment of its own */
+};
 
 typedef struct kin__record {
     uint32_t size;    /* bytes of the message that are here; of a pad: units */
@@ -123,19 +136,19 @@ typedef struct kin__flow {
     bool ordered;       /* kin__order_all works here                       */
     os_handle pair;     /* of a connection: this end; else OS_NO_HANDLE    */
     os_handle in, out;  /* the bag; lanes have one together                */
-    struct kin__flow *lanes;    /* all of a relaxed queue; else NULL       */
-    uint32_t lane, lane_count;  /* which of them this is                   */
-    const char *kind;   /* "queue", "connection": for messages             */
-    const char *name;   /* 40 bytes; "(unnamed)" if it has none            */
-    size_t max_message; /* bytes; 0: no limit                              */
-    uint64_t *got;      /* of a joinable queue: how many each process has got and not dealt with: [generation:24][count:40] */
-    uint64_t *abandoned;
+    struct kin__flow *lanes;   /* all of a relaxed queue; else NULL        */
+    uint32_t lane, lane_count; /* which of them this is                    */
+    const char *kind;    /* "queue", "connection": for sentences           */
+    const char *name;    /* 40 bytes; "(unnamed)" if it has none           */
+    size_t max_message;  /* bytes; 0: no limit                             */
+    uint64_t *got;       /* of a joinable queue: how many each process has got and not dealt with: [generation:24][count:40] */
+    uint64_t *abandoned; /* … that dead processes had, as far as their places were used again */
 } kin__flow;
 
 /* The most bytes a message may have to lie in the ring itself. */
 static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)f->ring->units / 2 * KIN__UNIT - 64; }
 
-/* When the other fields are set. */
+/* When the other fields are set: what follows from them. */
 void kin__flow_begin(kin__flow *f);
 
 /* Makes the memory at `ring` (zeroed, kin__ring_size(units) bytes, followed by its data) a ring. */
@@ -170,9 +183,6 @@ typedef struct kin__sink {
     size_t handle_count; /* out */
 } kin__sink;
 
-/* Makes values of what was got in memory of malloc, with its handles; both are gone on failure. */
-kin_err kin__args_take(kin__sink *sink, kin_args **args);
-
 /* A time-out for what follows: as KIN_NOWAIT, but KIN_EEMPTY is no failure with a sentence. */
 #define KIN__ONE_LOOK ((int64_t)-2)
 
@@ -189,12 +199,13 @@ kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 /* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
-/* Whether there is a message that a get would find now. Takes `getter` if there are records of which that cannot be told without. */
+/* Whether there is a message that a get would find now. Takes `getter` if that cannot be told without. */
 bool kin__flow_has(kin__flow *f);
 /* How many messages there are, those not counted that are given up and still lie behind older ones. */
 uint32_t kin__flow_count(kin__flow *f);
 /* How many records there are. */
 uint32_t kin__flow_items(const kin__flow *f);
+
 /* Waiting for a message in any of several rings with one gate: look; nothing there: kin__get_wait_more; again, while that is KIN_OK;
  * at last kin__get_wait_end, with what came of it. */
 typedef struct kin__get_wait {
@@ -218,7 +229,8 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 bool kin__flow_over(kin__flow *f);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
-/* Drops what dead processes had reserved, as far as it is the oldest: else only a get would. No lock is waited for. */
+/* Drops what dead processes had reserved and what was cancelled, as far as it is the oldest: else only a get would. Waits for a lock
+ * no longer than KIN_NOWAIT does. */
 void kin__flow_sweep(kin__flow *f);
 /* Whether a process has ended since anybody looked, so that there may be something to sweep: who waits for room must not sleep then. */
 bool kin__flow_unswept(const kin__flow *f);

@@ -1,4 +1,5 @@
-/* What ring.c (putting, getting, sleeping) and region.c (what is worked on where it lies) share. */
+/* What the files share that make up a ring: ring.c (the ring itself), ring_put.c, ring_get.c, region.c (what is worked on where it
+ * lies), bag.c (what goes beside messages). */
 #ifndef KIN_SRC_RING_INSIDE_H
 #define KIN_SRC_RING_INSIDE_H
 
@@ -61,6 +62,16 @@ static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin_
 {
     kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);
 }
+
+/* Sleeps. KIN_ETIMEDOUT also if there was no need to and it is too late: what keeps somebody awake need not be for it. */
+kin_err kin__ring_sleep(const kin__wait *wait);
+
+/* As kin__flow_over; surely: also if nothing seems to have changed. */
+bool kin__ring_look_over(kin__flow *f, bool surely);
+
+/* Sentences: that it is over, that what lies in it cannot be. */
+kin_err kin__ring_over(const kin__flow *f);
+kin_err kin__ring_damaged(const kin__flow *f);
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
 void kin__ring_wake_after_put(kin__flow *f, uint32_t messages);

@@ -1,6 +1,6 @@
 /* What nearly all puts and gets are, in as few instructions as can be: a short message of bytes, room for it as far as was last seen,
- * the latch to be had at once, nothing unusual about the record or the ring. Each answers false, having done nothing, where ring.c must
- * look closer. The steps, and their order, are those of ring.h. */
+ * the latch to be had at once, nothing unusual about the record or the ring. Each answers false, having done nothing, where a closer
+ * look is needed (ring_put.c, ring_get.c). The steps, and their order, are those of ring.h. */
 #ifndef KIN_SRC_RING_QUICK_H
 #define KIN_SRC_RING_QUICK_H
 

@@ -20,7 +20,8 @@
  *           a receiver in recv                the message it was copying is there for the next, or gone with it; never half
  *           a waiter                          nothing, also if it was the one just woken
  *
- * Time-outs as everywhere (object.h): KIN_ETIMEDOUT when nothing came, or no room was there, in time, also with KIN_NOWAIT.
+ * Time-outs as everywhere (object.h): KIN_ETIMEDOUT when nothing came, or no room was there, in time, also with KIN_NOWAIT (which
+ * waits for up to 20 ms if somebody is in the middle of the same and does not go on).
  * A process that was asked to stop (kin_process_interrupt) gets KIN_EINTERRUPTED where it would have to sleep.
  *
  * Copies of a process that the program makes by fork() itself have the ends too, until they end or start another program.
@@ -52,7 +53,7 @@ KIN_API void kin_connection_close(kin_connection *connection);
 /* Sends `size` bytes as one message (0 is a message too), copied before this returns; waits for room.
  * KIN_EPIPE     the other end is closed; never a signal       KIN_ETIMEDOUT  no room in time
  * KIN_EPERM     this end only receives                        KIN_EMSGSIZE   larger than max_message
- * KIN_EINVAL    no open connection, bytes at NULL, a wrong time-out */
+ * KIN_ENOMEM    a large message: no memory for it             KIN_EINVAL     no open connection, bytes at NULL, a wrong time-out */
 KIN_API kin_err kin_connection_send(kin_connection *connection, const void *data, size_t size, int64_t timeout_ms);
 
 /* Receives the next message into `buffer`, which has `space` bytes; *size (may be NULL) gets its size.
@@ -61,15 +62,16 @@ KIN_API kin_err kin_connection_send(kin_connection *connection, const void *data
  * KIN_EPERM     this end only sends                           KIN_ETYPE      packed values: they stay; kin_connection_recv_args */
 KIN_API kin_err kin_connection_recv(kin_connection *connection, void *buffer, size_t space, size_t *size, int64_t timeout_ms);
 
-/* The same into memory of the right size, which is yours: kin_free. KIN_EMSGSIZE if it has more than `most` bytes (0: no
- * limit); then it stays. */
+/* The same into memory of kin's, which is yours: kin_free. KIN_EMSGSIZE: it has more than `most` bytes (0: no limit), which *size
+ * says; KIN_ENOMEM. It stays then. */
 KIN_API kin_err kin_connection_recv_new(kin_connection *connection, void **data, size_t *size, size_t most, int64_t timeout_ms);
 
-/* Sends values: KIN_ARGS(...), as the arguments of a process; yours stay yours. What cannot be passed is an error here, and nothing is
- * sent. Objects, files and descriptors cross over a kin_pipe only (KIN_ENOTSUP on others), at most 64 in one message, 63 in
- * a large one (KIN_EINVAL), where a queue counts as up to 3 and an end of a pipe as 2; when too many are on their way, there is no room for more.
+/* Sends values: KIN_ARGS(...), as the arguments of a process; yours stay yours. What cannot be passed is an error here, and
+ * nothing is sent. Objects, files and descriptors cross over a kin_pipe only (KIN_ENOTSUP on others), at most 64 in one message
+ * (KIN_EINVAL), where a queue counts for up to three and an end of a pipe for two; when too many are on their way, there is no
+ * room for more (kin_queue_put_args). Otherwise errors as kin_connection_send.
  * Receive values with kin_connection_recv_args, take them out with kin_unpack, then kin_args_free. KIN_ETYPE: the message is
- * bytes, and stays. */
+ * bytes, KIN_EMFILE, KIN_ENOMEM: no room here for what it holds; it stays. */
 KIN_API kin_err kin_connection_send_args(kin_connection *connection, kin_pack args, int64_t timeout_ms);
 KIN_API kin_err kin_connection_recv_args(kin_connection *connection, kin_args **args, int64_t timeout_ms);
 

@@ -17,6 +17,9 @@
  * not committed. A `relaxed` queue keeps the order of each producer's thread only (as Python's do), and is faster for
  * it with many producers; a producer of one that is stopped delays nobody.
  *
+ * Who waits for room gets it in the order of waiting: a large message at the front keeps smaller ones behind it waiting until it
+ * fits. Who finds room does not wait, though.
+ *
  * Death     who dies                          what the others see
  *           a producer, before put returned   the whole message, or nothing; the queue goes on
  *           a producer, later                 nothing: what it put is there
@@ -27,11 +30,12 @@
  *           a waiter                          nothing, also if it was the one just woken
  *
  * A process that is stopped (SIGSTOP) in the middle of a put or a get, some 50 ns, delays its side of the queue until it
- * goes on: it is not dead. In kin_queue_take and kin_queue_reserve nobody waits for it.
+ * goes on: it is not dead. While it works on a message that it has taken or reserved nobody waits for it.
  *
- * Time-outs as everywhere (object.h). KIN_NOWAIT gives KIN_EFULL or KIN_EEMPTY at once, any other time-out
- * KIN_ETIMEDOUT when it has passed. A process that was asked to stop (kin_process_interrupt) gets KIN_EINTERRUPTED
- * where it would have to sleep.
+ * Time-outs as everywhere (object.h). KIN_NOWAIT gives KIN_EFULL or KIN_EEMPTY at once, or after 20 ms if somebody is in the
+ * middle of a put or a get and does not go on; any other time-out KIN_ETIMEDOUT when it has passed. A process that was asked
+ * to stop (kin_process_interrupt) gets KIN_EINTERRUPTED where it would have to sleep. KIN_EPROTO: something else has written
+ * into the queue's memory.
  */
 #ifndef KIN_QUEUE_H
 #define KIN_QUEUE_H
@@ -57,11 +61,12 @@ typedef struct kin_queue_options {
  * max_items out of range, or options that exclude each other; KIN_ENOMEM, KIN_EMFILE. */
 KIN_API kin_err kin_queue_create(kin_queue **queue, const kin_queue_options *options);
 
-/* Gives the reference back. The queue, and what is in it, stay for the others. NULL does nothing. */
+/* Gives the reference back; not while another thread is in a call with it. The queue, and what is in it, stay for the others;
+ * what this process has taken or reserved stays so until it ends. NULL does nothing. */
 KIN_API void kin_queue_close(kin_queue *queue);
 
 /* Ends it for everybody: whoever puts from now on gets KIN_EPIPE; what is in it can still be got, then getting is
- * KIN_EPIPE too. Wakes all who wait. A second time does nothing. */
+ * KIN_EPIPE too. Wakes all who wait. A second time does nothing. KIN_EINVAL: no open queue, here and everywhere. */
 KIN_API kin_err kin_queue_shutdown(kin_queue *queue);
 
 /* ---- messages of bytes ---- */
@@ -79,28 +84,34 @@ KIN_API kin_err kin_queue_put(kin_queue *queue, const void *data, size_t size, i
  * KIN_EPIPE     it was shut down and is empty */
 KIN_API kin_err kin_queue_get(kin_queue *queue, void *buffer, size_t space, size_t *size, int64_t timeout_ms);
 
-/* The same into memory of the right size, which is yours: kin_free. An empty message gives memory too. */
+/* The same into memory of kin's, which is yours: kin_free. An empty message gives memory too. KIN_ENOMEM: the message stays. */
 KIN_API kin_err kin_queue_get_new(kin_queue *queue, void **data, size_t *size, int64_t timeout_ms);
 
 /* Puts `count` messages in one go, in a row without any other between them as far as they fit at once; waits for room for
- * each. *done (may be NULL) gets how many were put: fewer only with an error. */
+ * each. *done (may be NULL) gets how many were put: fewer only with an error, as of kin_queue_put. One that is larger than
+ * max_message or at NULL is found before any is put. */
 KIN_API kin_err kin_queue_put_many(kin_queue *queue, const kin_view *messages, size_t count, size_t *done, int64_t timeout_ms);
 
 /* Gets at least one and up to `most` messages: waits for the first only. They are copied into `buffer` one after the
  * other, each at an address that is a multiple of 8 if the buffer's is; messages[i] says where and how long. *count gets how
- * many. Stops before one that does not fit; KIN_EMSGSIZE if that is the first, as kin_queue_get. */
+ * many. Stops before one that does not fit or holds values; if that is the first, KIN_EMSGSIZE (messages[0].size says what is
+ * needed) or KIN_ETYPE. Otherwise errors as kin_queue_get; then *count is 0. */
 KIN_API kin_err kin_queue_get_many(kin_queue *queue, void *buffer, size_t space, kin_view *messages, size_t most, size_t *count,
                                    int64_t timeout_ms);
 
 /* ---- messages of values ---- */
 
 /* Puts values, as for the arguments of a process: KIN_ARGS(counter, 5, file). Objects and files are duplicated before it
- * returns; yours stay yours. What cannot be passed is an error here. At most 64 objects, files and descriptors in
- * one; a queue or an end of a pipe counts for up to three. On Windows, those in messages that nobody gets stay until the first
- * process of the family ends. */
+ * returns; yours stay yours. What cannot be passed is an error here (KIN_EINVAL, KIN_ENOTSUP), as are more than 64 objects, files
+ * and descriptors in one message, where a queue counts for up to three and an end of a pipe for two. Otherwise errors as
+ * kin_queue_put.
+ * On Linux a queue holds some 500 messages with objects or files at a time, then it is full: what the kernel lets a socket hold
+ * (more with a larger net.core.wmem_max). KIN_EMFILE: all programs of the user have too many descriptors on their way.
+ * On Windows, those in messages that nobody gets stay until the first process of the family ends. */
 KIN_API kin_err kin_queue_put_args(kin_queue *queue, kin_pack args, int64_t timeout_ms);
 
-/* Gets values; take them out with kin_unpack, then kin_args_free. KIN_ETYPE: the message is bytes, and stays. */
+/* Gets values; take them out with kin_unpack, then kin_args_free. KIN_ETYPE: the message is bytes; KIN_EMFILE, KIN_ENOMEM: no
+ * room here for what it holds. It stays. Otherwise errors as kin_queue_get. */
 KIN_API kin_err kin_queue_get_args(kin_queue *queue, kin_args **args, int64_t timeout_ms);
 
 /* ---- in place, without a copy ---- */
@@ -116,7 +127,8 @@ typedef struct kin_message {
 } kin_message;
 
 /* Makes room for a message of `size` bytes, to be written at message->data. It becomes part of the queue with
- * kin_queue_commit; kin_queue_cancel drops it. Both may be done by any thread of this process. Errors as kin_queue_put. */
+ * kin_queue_commit; kin_queue_cancel drops it. Both may be done by any thread of this process. Errors as kin_queue_put; commit
+ * and cancel: KIN_EINVAL for what is not reserved (any more). */
 KIN_API kin_err kin_queue_reserve(kin_queue *queue, kin_message *message, size_t size, int64_t timeout_ms);
 KIN_API kin_err kin_queue_commit(kin_queue *queue, kin_message *message);
 KIN_API kin_err kin_queue_cancel(kin_queue *queue, kin_message *message);
@@ -137,7 +149,8 @@ KIN_API kin_err kin_queue_give_back(kin_queue *queue, kin_message *message);
 KIN_API kin_err kin_queue_task_done(kin_queue *queue);
 
 /* Waits until all messages were got and dealt with: task_done for each that was got, done for each that was taken. What a
- * dead process had got and not dealt with is abandoned, and not waited for. KIN_ETIMEDOUT, KIN_ESTATE. */
+ * dead process had got and not dealt with is abandoned, and not waited for. KIN_ETIMEDOUT, also with KIN_NOWAIT; KIN_ESTATE: the
+ * queue is not joinable. */
 KIN_API kin_err kin_queue_join(kin_queue *queue, int64_t timeout_ms);
 
 /* How many messages were got by processes that ended before they said that they were done. 0 if it is not joinable. */

@@ -215,17 +215,18 @@ kin_err os_bag_look(os_handle out, uint64_t tag, const uint64_t *words, size_t c
     return good ? KIN_OK : kin__fail_errno("setsockopt or recvmsg", "cannot take %zu handles from a bag", count);
 }
 
-void os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count)
+bool os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count)
 {
     (void)words;
     (void)count;
     size_t index;
     uint64_t dropped;
     if (tag == 0 || !find(out, tag, &index))
-        return;
+        return false;
     do {
         dropped = read_tag(out, 0);
     } while (dropped != 0 && dropped != tag);
+    return index != 0;
 }
 
 uint64_t os_bag_oldest(os_handle out)

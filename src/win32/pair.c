@@ -177,13 +177,13 @@ kin_err os_bag_look(os_handle out, uint64_t tag, const uint64_t *words, size_t c
 }
 
 /* That the root has ended is no failure: with it, they are gone. */
-void os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count)
+bool os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t count)
 {
     (void)out;
     HANDLE root;
     kin__error_kept kept;
     if (!is_entry(tag, count))
-        return;
+        return false;
     kin__error_keep(&kept);
     bool known = root_process(&root) == KIN_OK;
     kin__error_back(&kept);
@@ -192,6 +192,7 @@ void os_bag_drop(os_handle out, uint64_t tag, const uint64_t *words, size_t coun
         if (there != INVALID_HANDLE_VALUE)
             win_close_in(root, there);
     }
+    return false;
 }
 
 uint64_t os_bag_oldest(os_handle out)

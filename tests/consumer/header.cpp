@@ -28,6 +28,45 @@ kin_err connect_both(kin_listener **listener, kin_connection **connection)
     return err | kin_connect(connection, "name", KIN_KEY("secret"), KIN_FOREVER);
 }
 
+kin_err converse(kin_value *value)
+{
+    kin_connection *mine = nullptr, *theirs = nullptr;
+    kin_pipe_options options{};
+    options.one_way = false;
+    kin_args *args = nullptr;
+    kin_err err = kin_pipe(&mine, &theirs, &options);
+    err |= kin_connection_send(mine, "hello", 5, KIN_FOREVER) | kin_connection_send_args(mine, KIN_ARGS(value, theirs), 10);
+    err |= kin_connection_recv_args(theirs, &args, KIN_NOWAIT);
+    err |= kin_unpack(args, &value, &mine);
+    kin_args_free(args);
+    kin_connection_close(mine);
+    return err;
+}
+
+kin_err queue_up(kin_queue **queue, kin_value *value)
+{
+    kin_queue_options options{};
+    options.joinable = true;
+    kin_message message{};
+    kin_view views[2] = {kin_view{"a", 1}, kin_view{"b", 1}};
+    kin_args *args = nullptr;
+    kin_err err = kin_queue_create(queue, &options);
+    err |= kin_queue_put_many(*queue, views, 2, nullptr, KIN_FOREVER) | kin_queue_put_args(*queue, KIN_ARGS(value, *queue), KIN_NOWAIT);
+    err |= kin_queue_take(*queue, &message, 10) | kin_queue_done(*queue, &message);
+    err |= kin_queue_get_args(*queue, &args, KIN_FOREVER) | kin_unpack(args, &value, queue);
+    kin_args_free(args);
+    return err;
+}
+
+kin_err wait_for_any(kin_queue *queue, const kin_connection *connection, kin_listener *listener, kin_process *process, kin_event *event,
+                     kin_semaphore *semaphore, size_t *ready)
+{
+    kin_waitable all[] = {KIN_WAIT_FOR(queue),     KIN_WAIT_FOR(connection), KIN_WAIT_FOR(listener),
+                          KIN_WAIT_FOR(process),   KIN_WAIT_FOR(event),      KIN_WAIT_FOR(semaphore),
+                          KIN_WAIT_ROOM(queue),    KIN_WAIT_ROOM(connection), kin_wait_fd_read(0)};
+    return kin_wait(all, sizeof all / sizeof all[0], ready, KIN_FOREVER);
+}
+
 bool is_ready(void *arg)
 {
     return arg != nullptr;

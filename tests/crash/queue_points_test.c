@@ -1,4 +1,4 @@
-/* Every crash point of queues (ring.c, bag.c, latch.c, region.c, queue.c), in every arrangement in which it is passed: a process dies
+/* Every crash point of queues (ring*.c, bag.c, latch.c, region.c, queue.c), in every arrangement in which it is passed: a process dies
  * there, and two threads of another one go on at once and find what the Death tables of ring.h and queue.h say: each message is
  * there whole, once, or not at all, as the arrangement and the point have it; what was taken is there again, in its place; as many
  * messages fit as before. Then the same with a process that is stopped there for a while, and goes on.

@@ -409,7 +409,7 @@ static void bits_that_say_that_somebody_sleeps(void **state)
     bits &= ~1u;
     kin__waits_arm(&bits, BIT);
     assert_int_equal(bits, 0xfe);
-    kin__wake_by_bit(&bits, BIT, latch.id, KIN__WAITS_ALL);
+    kin__wake_by_bit(&bits, BIT, latch.id, KIN__EVERYONE);
     assert_int_equal(bits, 0xfe & ~BIT);
 }
 
