@@ -1,7 +1,7 @@
 /* The bag of a ring: handles beside messages (os.h). Its entries are numbered by the producers of each lane, one after the other; a
  * lane's `unbagged` says up to which number they are about no message any more. Those are dropped when they are the oldest of all:
- * lanes have one bag together, and what lies between does not go in order there. To look and to drop is for one at a time,
- * who has `getter` of the first lane. Nothing here waits for long. Whoever dies between two steps leaves entries too many, never too few. */
+ * lanes have one bag together, and what lies between does not go in order there. To look and to drop is for one at a time, who has
+ * `getter` of the first lane. Nothing here waits for long. Whoever dies between two steps leaves entries too many, never too few. */
 #include "error.h"
 #include "fault.h"
 #include "ring_inside.h"

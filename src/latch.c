@@ -76,7 +76,9 @@ static void wait_a_little(latch_wait w, patience *p)
     }
     if (p->since == 0)
         p->since = kin__now_ns();
-    kin__wait wait = {.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline, .kind = KIN_TYPE_QUEUE, .name = p->name};
+    kin__wait wait = {.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline};
+    wait.kind = KIN_TYPE_QUEUE;
+    wait.name = p->name;
     wait.since = w.within ? 1 : p->since; /* those who have slept longest are woken first */
     p->end = kin__park_on(&wait);
 }

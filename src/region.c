@@ -28,13 +28,12 @@ static uint32_t settle(kin__record *record, uint64_t *state)
     }
 }
 
-/* Moves the head behind all that is done. */
-static void advance(kin__flow *f)
+void kin__region_advance(kin__flow *f)
 {
     kin__ring *r = f->ring;
     kin__record *record;
-    uint64_t head = kin__load64_relaxed(&r->head), next = kin__ring_next(r, head), after;
-    while (kin__behind(next, head) && kin__ring_step(f, head, next, &record, &after) &&
+    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64(&r->tail), after;
+    while (kin__behind(tail, head) && kin__ring_step(f, head, tail, &record, &after) &&
            kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
         kin__ring_leave(f, after, record);
         head = after;
@@ -79,10 +78,10 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
     kin__ring *r = f->ring;
     uint64_t head = kin__load64_relaxed(&r->head);
     if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) && look_through(f, found)) {
-        advance(f); /* for who waits for room: this one may stay */
+        kin__region_advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
     }
-    advance(f);
+    kin__region_advance(f);
     for (;;) {
         head = kin__load64_relaxed(&r->head);
         uint64_t tail = kin__load64(&r->tail);
@@ -102,7 +101,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         }
         kin__store64_release(&r->next, found->after); /* passed over */
         KIN_CRASH_POINT("region.passed");
-        advance(f);
+        kin__region_advance(f);
     }
 }
 
@@ -113,7 +112,7 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
     KIN_CRASH_POINT("region.removed");
-    advance(f);
+    kin__region_advance(f);
 }
 
 /* Which ring it is of, beside its state: places in two rings look alike. */
@@ -241,17 +240,13 @@ static void tell_consumers(kin__flow *f)
     kin__ring_look_after_put(f, 1);
 }
 
-/* What was done may have been what the head stood at; what was cancelled may lie where no consumer has looked yet. */
-static void make_room(kin__flow *f, bool cancelled)
+/* What was done, or cancelled, may have been what the head stood at. */
+static void make_room(kin__flow *f)
 {
-    kin__found found;
     kin__entry entry;
     if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
-    if (cancelled)
-        (void)kin__region_find(f, &found);
-    else
-        advance(f);
+    kin__region_advance(f);
     kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
@@ -267,7 +262,7 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)
     KIN_CRASH_POINT("region.committed");
     forget(m);
     if (cancel)
-        make_room(f, true);
+        make_room(f);
     else
         tell_consumers(f);
     return KIN_OK;
@@ -355,6 +350,6 @@ kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
     if (give_back)
         tell_consumers(f);
     else
-        make_room(f, false);
+        make_room(f);
     return KIN_OK;
 }

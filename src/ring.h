@@ -218,7 +218,7 @@ kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 bool kin__flow_over(kin__flow *f);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
-/* Drops what dead processes had reserved and what was cancelled, as far as it is the oldest: else only a get would. No lock is waited for. */
+/* Drops what dead processes had reserved, as far as it is the oldest: else only a get would. No lock is waited for. */
 void kin__flow_sweep(kin__flow *f);
 /* Whether a process has ended since anybody looked, so that there may be something to sweep: who waits for room must not sleep then. */
 bool kin__flow_unswept(const kin__flow *f);

@@ -343,6 +343,57 @@ static void queues_in_queues(void **state)
     assert_int_equal(test_count_handles(), before);
 }
 
+/* An end of a pipe travels in a message; it lives in that alone when its owner has closed it, and goes with the queue. */
+static int target_answer(kin_args *args)
+{
+    kin_queue *q;
+    kin_connection *end;
+    kin_args *values;
+    char text[8] = "";
+    CHILD_CHECK(kin_unpack(args, &q) == KIN_OK);
+    CHILD_CHECK(kin_queue_get_args(q, &values, test_ms(20000)) == KIN_OK);
+    CHILD_CHECK(kin_unpack(values, &end) == KIN_OK);
+    kin_args_free(values);
+    CHILD_CHECK(kin_connection_recv(end, text, sizeof text, NULL, test_ms(20000)) == KIN_OK &&
+                strcmp(text, "ping") == 0);
+    CHILD_CHECK(kin_connection_send(end, "pong", 5, KIN_NOWAIT) == KIN_OK);
+    kin_connection_close(end);
+    kin_queue_close(q);
+    return 0;
+}
+
+static void an_end_of_a_pipe(void **state)
+{
+    (void)state;
+    for (int relaxed = 0; relaxed < 2; relaxed++) {
+        kin_queue *q = queue_new((kin_queue_options){.name = "ends", .relaxed = relaxed != 0});
+        kin_connection *mine, *theirs;
+        char text[8] = "";
+        check(kin_pipe(&mine, &theirs, NULL));
+        check(kin_queue_put_args(q, KIN_ARGS(theirs), KIN_NOWAIT));
+        kin_connection_close(theirs);
+        check(kin_connection_send(mine, "ping", 5, KIN_NOWAIT));
+        check_fails(KIN_ETIMEDOUT, kin_connection_recv(mine, text, sizeof text, NULL, KIN_NOWAIT)); /* it is not gone */
+        assert_int_equal(test_run(target_answer, KIN_ARGS(q)), 0);
+        check(kin_connection_recv(mine, text, sizeof text, NULL, test_ms(20000)));
+        assert_string_equal(text, "pong");
+        check_fails(KIN_EPIPE, kin_connection_recv(mine, text, sizeof text, NULL, test_ms(20000)));
+        kin_connection_close(mine);
+        queue_check_usable(q);
+
+        if (test_on_windows()) { /* there, what is in messages that nobody gets stays */
+            kin_queue_close(q);
+            continue;
+        }
+        check(kin_pipe(&mine, &theirs, NULL));
+        check(kin_queue_put_args(q, KIN_ARGS(theirs), KIN_NOWAIT));
+        kin_connection_close(theirs);
+        kin_queue_close(q); /* with the message in it */
+        check_fails(KIN_EPIPE, kin_connection_recv(mine, text, sizeof text, NULL, test_ms(20000)));
+        kin_connection_close(mine);
+    }
+}
+
 /* ---- files ---- */
 
 static void files(void **state)
@@ -575,6 +626,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(kinds_apart),
         cmocka_unit_test(every_object),
         cmocka_unit_test(queues_in_queues),
+        cmocka_unit_test(an_end_of_a_pipe),
         cmocka_unit_test(files),
         cmocka_unit_test(unpassable),
         cmocka_unit_test(at_most_64),

@@ -228,7 +228,8 @@ static int play(kin_args *args)
 
 static kin_process *start(part role, int64_t number, const char *point, bool pauses)
 {
-    return test_start_with(play, KIN_ARGS(segment, queue, (int64_t)role, number, point, (int64_t)pauses), (kin_process_options){.name = "Victim"});
+    return test_start_with(play, KIN_ARGS(segment, queue, (int64_t)role, number, point, (int64_t)pauses),
+                           (kin_process_options){.name = "Victim"});
 }
 
 static bool asleep(void *arg) { return crash_asleep(kin_process_pid(arg)) > 0; }

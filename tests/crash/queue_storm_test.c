@@ -26,7 +26,7 @@
 #define LONG_MS 5000     /* everybody ends a turn in that time */
 #define MOMENT_MS 20     /* what counts of a moment at most: see pulse */
 #define LATE_US 100000   /* worth being counted */
-#define PERIOD_KILLS 250 /* until it begins anew */
+#define PERIOD_KILLS 150 /* until it begins anew */
 #define CALM_MS 200      /* at the beginning of a period nobody is killed: the rate then is what the other is compared with */
 #define STOPPED_MS 300   /* longer than anything in kin that happens from time to time */
 #define MESSAGES ((uint32_t)1 << 22) /* a producer puts no more in a period */
@@ -35,7 +35,7 @@
 #define CAPACITY ((size_t)65536)
 #define MANY 4
 
-enum { STRICT, LEASED, RELAXED, PIPE, KINDS };
+enum { ORDERED, LEASED, RELAXED, PIPE, KINDS };
 static const char *const kind_names[KINDS] = {"strict", "leases", "lanes", "pipe"};
 
 /* A producer's or consumer's own line: only it writes there, and the killer once it is dead. */
@@ -121,7 +121,8 @@ static uint32_t sum_of(const char *bytes, size_t size)
 
 static uint32_t size_of(uint32_t number)
 {
-    return number % 1000 == 999 ? LARGE : (uint32_t)sizeof(letter) + number * 2654435761u % (number % 8 == 0 ? SMALL - (uint32_t)sizeof(letter) : 24);
+    uint32_t more = number % 8 == 0 ? SMALL - (uint32_t)sizeof(letter) : 24;
+    return number % 1000 == 999 ? LARGE : (uint32_t)sizeof(letter) + number * 2654435761u % more;
 }
 
 static void write_letter(const member *m, char *at, uint32_t number, bool placed)
@@ -206,7 +207,7 @@ static bool in_order(member *m, const letter *l)
 {
     uint32_t p = l->producer;
     bool right = true;
-    if (world->kind == STRICT || world->kind == PIPE) {
+    if (world->kind == ORDERED || world->kind == PIPE) {
         right = (m->last[p] == 0 || l->number + 1 > m->last[p]) && l->number >= m->known[p];
         for (uint32_t i = 0; i < world->producers; i++)
             m->known[i] = l->known[i] > m->known[i] ? l->known[i] : m->known[i];
@@ -295,6 +296,9 @@ static int live(int64_t index, uint64_t seed)
         if (code != 0)
             return code;
         kin__add32(&m.slot->turns, 1);
+        /* So that queues run empty and full, and who starts and ends processes finds a CPU. */
+        if (crash_random(&m.chance, producer ? 100 : 300) == 0)
+            uv_sleep(1);
     }
 }
 
@@ -385,7 +389,8 @@ static void make_world(uint32_t kind, uint32_t producers, uint32_t consumers)
     if (kind == PIPE)
         check(kin_pipe(&receiver, &sender, &(kin_pipe_options){.capacity = CAPACITY, .one_way = true}));
     else
-        check(kin_queue_create(&queue, &(kin_queue_options){.capacity = kind == RELAXED ? 4 * CAPACITY : CAPACITY, .relaxed = kind == RELAXED}));
+        check(kin_queue_create(&queue, &(kin_queue_options){.capacity = kind == RELAXED ? 4 * CAPACITY : CAPACITY,
+                                                            .relaxed = kind == RELAXED}));
     fresh = fill();
     kin__store32(&pulsing, 1);
     assert_int_equal(uv_thread_create(&pulser, pulse, NULL), 0);
@@ -414,9 +419,10 @@ static void say_where_all_are(void)
     if (world->kind != PIPE) {
         for (uint32_t i = 0; i < (world->kind == RELAXED ? 16u : 1u); i++) {
             const kin__ring *r = kin__queue_flow(queue, i)->ring;
-            print_error("ring %lu: head %#llx, tail %#llx, next %#llx, waits %#lx, returned %lu, epoch %lu, putter %#llx of %#llx, getter %#llx of %#llx\n",
-                        (unsigned long)i, (unsigned long long)r->head, (unsigned long long)r->tail, (unsigned long long)r->next,
-                        (unsigned long)r->waits, (unsigned long)r->returned, (unsigned long)r->epoch, (unsigned long long)r->putter.word,
+            print_error("ring %lu: head %#llx, tail %#llx, next %#llx, waits %#lx, returned %lu, epoch %lu\n", (unsigned long)i,
+                        (unsigned long long)r->head, (unsigned long long)r->tail, (unsigned long long)r->next, (unsigned long)r->waits,
+                        (unsigned long)r->returned, (unsigned long)r->epoch);
+            print_error("    putter %#llx of %#llx, getter %#llx of %#llx\n", (unsigned long long)r->putter.word,
                         (unsigned long long)r->putter.own, (unsigned long long)r->getter.word, (unsigned long long)r->getter.own);
         }
         print_error("gate: waits %#lx\n", (unsigned long)kin__queue_flow(queue, 0)->gate->waits);
@@ -534,9 +540,11 @@ static void check_remains(void)
         }
     }
     if (missing > may_miss)
-        fail_msg("%s: %lu messages are missing, at most %lu may be", kind_names[world->kind], (unsigned long)missing, (unsigned long)may_miss);
+        fail_msg("%s: %lu messages are missing, at most %lu may be", kind_names[world->kind], (unsigned long)missing,
+                 (unsigned long)may_miss);
     if (world->twice > may_come_twice)
-        fail_msg("%s: %lu messages came twice, at most %lu may", kind_names[world->kind], (unsigned long)world->twice, (unsigned long)may_come_twice);
+        fail_msg("%s: %lu messages came twice, at most %lu may", kind_names[world->kind], (unsigned long)world->twice,
+                 (unsigned long)may_come_twice);
     int now = fill();
     if (now != fresh)
         fail_msg("%s: %d messages fit instead of %d", kind_names[world->kind], now, fresh);
@@ -562,10 +570,9 @@ static void kill_all(void)
 /* ---- what it came to ---- */
 
 static struct sum {
-    uint32_t took[128], late, slowest_us, missing, twice;
-    uint64_t calm, stormy;                 /* messages */
+    uint32_t took[128], late, slowest_us, twice;
+    uint64_t calm, stormy; /* messages */
     uint64_t calm_ns, stormy_ns;
-    double share[KINDS];                   /* of the calm rate, the least of any period */
 } sum;
 
 static uint64_t messages(void)
@@ -628,20 +635,20 @@ static void be_calm(void)
 static void members_are_killed(void **state)
 {
     (void)state;
-    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(1000, 80) : test_scale(3000, 80)),
+    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(500, 60) : test_scale(1200, 60)),
          how_many = setting("KIN_STORM_MEMBERS", 0);
-    int64_t until = kin_now() + 1000 * setting("KIN_STORM_SECONDS", (long)test_ms(40000) / 1000);
+    int64_t until = kin_now() + 1000 * setting("KIN_STORM_SECONDS", (long)test_ms(15000) / 1000);
     int done = 0, said = 0;
     assert_true(how_many <= 2 * MOST);
     memset(&sum, 0, sizeof sum);
     for (uint32_t period = 0; done < kills && kin_now() < until; period++) {
-        int period_end = done + (done + test_scale(PERIOD_KILLS, PERIOD_KILLS / 12) < kills ? test_scale(PERIOD_KILLS, PERIOD_KILLS / 12) : (int)kills - done);
+        int period_end = done + test_scale(PERIOD_KILLS, PERIOD_KILLS / 10);
         uint32_t half = how_many > 1 ? (uint32_t)how_many / 2 : 2 + period / KINDS % 3;
         make_world(period % KINDS, half, how_many > 1 ? (uint32_t)how_many - half : 2 + (period / KINDS + period) % 3);
         everybody_works();
         be_calm();
         uint64_t from = uv_hrtime(), before = messages();
-        while (done < period_end && kin_now() < until)
+        while (done < period_end && done < kills && kin_now() < until)
             done += kill_some();
         sum.stormy += messages() - before;
         sum.stormy_ns += uv_hrtime() - from;
@@ -655,6 +662,10 @@ static void members_are_killed(void **state)
         }
     }
     say_all(done);
+    uint32_t calls = 0;
+    for (uint32_t i = 0; i < 128; i++)
+        calls += sum.took[i];
+    assert_in_range(sum.late, 0, 5 + calls / 50); /* the machine may be busy; the aim is none */
     assert_true(crash_until_places(crash_server() != 0 ? 2 : 1));
 }
 

@@ -132,7 +132,8 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "%s\n", kin_last_error());
         return 1;
     }
-    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(positions_wrap, teardown), cmocka_unit_test_teardown(cancelled_room_is_free, teardown),
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(positions_wrap, teardown),
+                                       cmocka_unit_test_teardown(cancelled_room_is_free, teardown),
                                        cmocka_unit_test_teardown(room_before_one_given_back_is_free, teardown),
                                        cmocka_unit_test_teardown(large_in_lanes, teardown)};
     return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
