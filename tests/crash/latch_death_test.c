@@ -1,5 +1,5 @@
-/* The latch between processes that are killed at any time: in the middle, as its owner, as one who takes it away or waits, and as the one that was
- * just woken. Whoever comes in is alone, is told if the one before it died within, and somebody always comes in. */
+/* The latch between processes that are killed at any time: in the middle, as its owner, as one who takes it away or waits, and as the
+ * one that was just woken. Whoever comes in is alone, is told if the one before it died within, and somebody always comes in. */
 #include "crash_support.h"
 
 #include "latch.h"
