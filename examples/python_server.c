@@ -12,19 +12,19 @@
 
 #include <string.h>
 
-#define MOST 10000000L
+#define MOST 10000000
 
-static long primes_below(long n)
+static int64_t primes_below(int64_t n)
 {
-    long count = 0;
+    int64_t count = 0;
     char *composite = calloc((size_t)n + 1, 1);
     if (composite == NULL)
         return -1;
-    for (long i = 2; i < n; i++) {
+    for (int64_t i = 2; i < n; i++) {
         if (composite[i])
             continue;
         count++;
-        for (long j = i * i; j < n; j += i)
+        for (int64_t j = i * i; j < n; j += i)
             composite[j] = 1;
     }
     free(composite);
@@ -40,11 +40,11 @@ static bool serve(kin_connection *client)
         question[size] = 0;
         if (strcmp(question, "stop") == 0)
             return true;
-        long n = strtol(question, NULL, 10);
+        int64_t n = strtoll(question, NULL, 10);
         if (n < 0 || n > MOST)
-            snprintf(answer, sizeof answer, "only up to %ld", MOST);
+            snprintf(answer, sizeof answer, "only up to %d", MOST);
         else
-            snprintf(answer, sizeof answer, "%ld", primes_below(n));
+            snprintf(answer, sizeof answer, "%lld", (long long)primes_below(n));
         if (kin_connection_send(client, answer, strlen(answer), 10000) != KIN_OK)
             break;
     }

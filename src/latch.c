@@ -80,15 +80,11 @@ static void wait_a_little(latch_wait w, patience *p)
     }
     if (p->since == 0)
         p->since = kin__now_ns();
-    /* Who has the word is woken before those who wait for the word: a wake that one of them got would be of no use to it, and the last. */
-    uint64_t since = w.within ? 1 : p->since;
-    p->end = kin__park_on(&(kin__wait){.key = w.l->latch->id,
-                                       .must_sleep = still_there,
-                                       .object = &w,
-                                       .deadline = p->deadline,
-                                       .since = since,
-                                       .kind = KIN_TYPE_QUEUE,
-                                       .name = p->name});
+    kin__wait wait = {.key = w.l->latch->id, .must_sleep = still_there, .object = &w, .deadline = p->deadline};
+    wait.kind = KIN_TYPE_QUEUE;
+    wait.name = p->name;
+    wait.since = w.within ? 1 : p->since; /* those who have slept longest are woken first */
+    p->end = kin__park_on(&wait);
 }
 
 /* The word is ours, and was `before`; whose own it was may still be within. */

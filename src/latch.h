@@ -13,13 +13,18 @@
  *
  * `inside` is the thread's: an owner that was stopped before it wrote it, and writes it when the latch has long become another's own,
  * does not disturb that one. The owner's store and look have no fence between them; kin__order_all is the fence, for both: so either
- * the owner's look sees that the word is another's, or the other sees that the owner is within. Where there is no such order
- * (park.h) the owner's store is a fence itself, and a latch becomes somebody's own only when that was asked for.
+ * the owner's look sees that the word is another's, or the other sees that the owner is within. Where there is no such order (park.h)
+ * the owner's store is a fence itself, and a latch becomes somebody's own only when that was asked for.
  *
- * Every word that claims something names who claims it. word 0 means that nobody is within: who takes the latch away gives it on
- * only after its wait. If it dies before, the word names the dead, and who comes next waits in its place. Taking it away costs
- * some microseconds; so it becomes somebody's own only after `needed` uses in a row, twice as many each time that it was taken
- * away. */
+ * Every word that claims something names who claims it. word 0 means that nobody is within: who takes the latch away gives it on only
+ * after its wait. If it dies before, the word names the dead, and who comes next waits in its place; if it gives up, it writes back
+ * what was there: the living owner's, or the dead one's, who may have been in the middle.
+ *
+ * All who wait sleep on one key, and whoever leaves wakes one. Who has the word and waits for its owner is woken before those who wait
+ * for the word: they could do nothing with the wake, and nobody would be woken again.
+ *
+ * Taking it away costs some microseconds; so it becomes somebody's own only after `needed` uses in a row, twice as many each time that
+ * it was taken away from the living. */
 #ifndef KIN_SRC_LATCH_H
 #define KIN_SRC_LATCH_H
 

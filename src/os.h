@@ -337,7 +337,7 @@ kin_err os_place_of(void (*function)(void), os_place *place);
  * offset is outside its code; KIN_EPROTO: another build. */
 kin_err os_place_find(const os_place *place, void (**function)(void));
 
-/* ---- stream.c: streams between programs that are no relatives -------------------------------------------------------- */
+/* ---- port.c, stream.c: streams between programs that are no relatives ------------------------------------------------- */
 
 /* A port is a place to which programs connect; a stream is one end of a connection. Deadlines are moments of kin__now_ns;
  * OS_NEVER: none. Of a stream, one thread reads and one writes at a time; any thread may cancel, or wait beside them.

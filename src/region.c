@@ -28,13 +28,12 @@ static uint32_t settle(kin__record *record, uint64_t *state)
     }
 }
 
-/* Moves the head behind all that is done. */
-static void advance(kin__flow *f)
+void kin__region_advance(kin__flow *f)
 {
     kin__ring *r = f->ring;
     kin__record *record;
-    uint64_t head = kin__load64_relaxed(&r->head), next = kin__ring_next(r, head), after;
-    while (kin__behind(next, head) && kin__ring_step(f, head, next, &record, &after) &&
+    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64(&r->tail), after;
+    while (kin__behind(tail, head) && kin__ring_step(f, head, tail, &record, &after) &&
            kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
         kin__ring_leave(f, after, record);
         head = after;
@@ -70,9 +69,22 @@ static bool look_through(kin__flow *f, kin__found *found)
     while (any && first_ready(f, found->at, found)) {
         /* One before it may have been committed first, after we looked at it. */
     }
-    if (any)
+    if (any) {
         kin__store32(&r->returned, 1); /* there may be more */
+        /* A consumer that looked while it was cleared may sleep, and this record's producer have looked before it did. */
+        if ((kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
+            (void)kin__or32(&r->waits, KIN__TELL);
+    }
     return any;
+}
+
+/* A record was taken out of those that are READY; if it was the only one nobody need be told. The caller has `getter`. */
+static void tell_no_more(kin__flow *f)
+{
+    kin__found other;
+    uint64_t head = kin__load64_relaxed(&f->ring->head);
+    if ((kin__load32(&f->ring->waits) & KIN__TELL) != 0 && !first_ready(f, kin__ring_next(f->ring, head), &other))
+        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
 }
 
 kin_err kin__region_find(kin__flow *f, kin__found *found)
@@ -81,10 +93,10 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
     uint64_t head = kin__load64_relaxed(&r->head);
     if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) &&
         look_through(f, found)) {
-        advance(f); /* for who waits for room: this one may stay */
+        kin__region_advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
     }
-    advance(f);
+    kin__region_advance(f);
     for (;;) {
         head = kin__load64_relaxed(&r->head);
         uint64_t tail = kin__load64(&r->tail);
@@ -104,7 +116,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         }
         kin__store64_release(&r->next, found->after); /* passed over */
         KIN_CRASH_POINT("region.passed");
-        advance(f);
+        kin__region_advance(f);
     }
 }
 
@@ -115,7 +127,8 @@ void kin__region_remove(kin__flow *f, const kin__found *found)
     if (found->past)
         kin__store64_release(&f->ring->next, found->after);
     KIN_CRASH_POINT("region.removed");
-    advance(f);
+    kin__region_advance(f);
+    tell_no_more(f);
 }
 
 /* Which ring it is of, beside its state: places in two rings look alike. */
@@ -245,17 +258,13 @@ static void tell_consumers(kin__flow *f)
     kin__ring_look_after_put(f, 1);
 }
 
-/* What was done may have been what the head stood at; what was cancelled may lie where no consumer has looked yet. */
-static void make_room(kin__flow *f, bool cancelled)
+/* What was done, or cancelled, may have been what the head stood at. */
+static void make_room(kin__flow *f)
 {
-    kin__found found;
     kin__entry entry;
     if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
         return;
-    if (cancelled)
-        (void)kin__region_find(f, &found);
-    else
-        advance(f);
+    kin__region_advance(f);
     kin__ring_unlock(f, false, kin__me, entry);
     kin__ring_look_after_get(f);
 }
@@ -271,7 +280,7 @@ kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)
     KIN_CRASH_POINT("region.committed");
     forget(m);
     if (cancel)
-        make_room(f, true);
+        make_room(f);
     else
         tell_consumers(f);
     return KIN_OK;
@@ -317,6 +326,8 @@ static kin_err try_take(kin__flow *f, void *arg)
     if (found.past)
         kin__store64_release(&f->ring->next, found.after);
     KIN_CRASH_POINT("region.taken");
+    if (found.region)
+        tell_no_more(f);
     return KIN_OK;
 }
 
@@ -360,6 +371,6 @@ kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
     if (give_back)
         tell_consumers(f);
     else
-        make_room(f, false);
+        make_room(f);
     return KIN_OK;
 }

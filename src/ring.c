@@ -72,6 +72,10 @@ void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 
 void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
 {
+    if ((waits & KIN__TELL) != 0) {
+        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
+        kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, 1);
+    }
     if ((waits & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
@@ -136,6 +140,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
                                    &inherited, &who);
     if (err != KIN_OK) {
         char text[192];
+        if (!putter) /* who waits for room may have left it to us to look for it */
+            kin__ring_look_after_get(f);
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text,
                          putter ? "put" : "get");

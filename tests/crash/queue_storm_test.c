@@ -26,17 +26,16 @@
 #define LONG_MS 5000     /* everybody ends a turn in that time */
 #define MOMENT_MS 20     /* what counts of a moment at most: see pulse */
 #define LATE_US 100000   /* worth being counted */
-#define PERIOD_KILLS 250 /* until it begins anew */
-#define CALM_MS                                                                                                        \
-    200 /* at the beginning of a period nobody is killed: the rate then is what the other is compared with */
-#define STOPPED_MS 300               /* longer than anything in kin that happens from time to time */
+#define PERIOD_KILLS 150 /* until it begins anew */
+#define CALM_MS 200      /* at the beginning of a period nobody is killed: the rate then is what the other is compared with */
+#define STOPPED_MS 300   /* longer than anything in kin that happens from time to time */
 #define MESSAGES ((uint32_t)1 << 22) /* a producer puts no more in a period */
 #define SMALL 600u
 #define LARGE 40000u /* has shared memory of its own */
 #define CAPACITY ((size_t)65536)
 #define MANY 4
 
-enum { STRICT, LEASED, RELAXED, PIPE, KINDS };
+enum { ORDERED, LEASED, RELAXED, PIPE, KINDS };
 static const char *const kind_names[KINDS] = {"strict", "leases", "lanes", "pipe"};
 
 /* A producer's or consumer's own line: only it writes there, and the killer once it is dead. */
@@ -52,8 +51,7 @@ struct world {
     uint64_t killed_ns;
     uint32_t awake_ms; /* the time, without that in which the machine stood still */
     uint32_t kills, twice;
-    uint32_t took
-        [128]; /* how often a call during which somebody was killed took so long after it: quarters of powers of two, in us */
+    uint32_t took[128]; /* how often a call during which somebody was killed took so long after it: quarters of powers of two, in us */
     uint32_t late, slowest_us;
     slot put[MOST], get[MOST];
     uint32_t got[MOST][MESSAGES / 32], uncertain[MOST][MESSAGES / 32];
@@ -63,8 +61,7 @@ typedef struct letter {
     uint32_t sum; /* of all that follows */
     uint16_t producer, life;
     uint32_t number, size;
-    uint32_t known
-        [MOST]; /* what had been put of each when this one's put began; 0 of one that had its place before it was written */
+    uint32_t known[MOST]; /* what had been put of each when this one's put began; 0 of one that had its place before it was written */
 } letter;
 
 static kin_segment *segment;
@@ -124,15 +121,13 @@ static uint32_t sum_of(const char *bytes, size_t size)
 
 static uint32_t size_of(uint32_t number)
 {
-    return number % 1000 == 999 ? LARGE
-                                : (uint32_t)sizeof(letter) +
-                                      number * 2654435761u % (number % 8 == 0 ? SMALL - (uint32_t)sizeof(letter) : 24);
+    uint32_t more = number % 8 == 0 ? SMALL - (uint32_t)sizeof(letter) : 24;
+    return number % 1000 == 999 ? LARGE : (uint32_t)sizeof(letter) + number * 2654435761u % more;
 }
 
 static void write_letter(const member *m, char *at, uint32_t number, bool placed)
 {
-    letter l = {
-        .producer = (uint16_t)m->index, .life = (uint16_t)m->slot->life, .number = number, .size = size_of(number)};
+    letter l = {.producer = (uint16_t)m->index, .life = (uint16_t)m->slot->life, .number = number, .size = size_of(number)};
     for (uint32_t i = 0; i < world->producers && !placed; i++)
         l.known[i] = kin__load32(&world->put[i].put);
     memset(at + sizeof l, (int)number, l.size - sizeof l);
@@ -184,8 +179,7 @@ static kin_err put_one(member *m, uint32_t number)
 static int produce(member *m)
 {
     uint32_t first = m->slot->begun, way = crash_random(&m->chance, 16), count = 1;
-    bool small = size_of(first) < LARGE && size_of(first + 1) < LARGE && size_of(first + 2) < LARGE &&
-                 size_of(first + 3) < LARGE;
+    bool small = size_of(first) < LARGE && size_of(first + 1) < LARGE && size_of(first + 2) < LARGE && size_of(first + 3) < LARGE;
     if (first + MANY >= MESSAGES) {
         uv_sleep(1);
         return 0;
@@ -194,9 +188,7 @@ static int produce(member *m)
         count = MANY;
     kin__store32(&m->slot->begun, first + count);
     begin(m);
-    kin_err err = count == MANY                     ? put_many(m, first)
-                  : way == 1 && world->kind != PIPE ? put_in_place(m, first)
-                                                    : put_one(m, first);
+    kin_err err = count == MANY ? put_many(m, first) : way == 1 && world->kind != PIPE ? put_in_place(m, first) : put_one(m, first);
     end(m);
     CHILD_CHECK(err == KIN_OK);
     kin__store32(&m->slot->put, first + count);
@@ -215,15 +207,14 @@ static bool in_order(member *m, const letter *l)
 {
     uint32_t p = l->producer;
     bool right = true;
-    if (world->kind == STRICT || world->kind == PIPE) {
+    if (world->kind == ORDERED || world->kind == PIPE) {
         right = (m->last[p] == 0 || l->number + 1 > m->last[p]) && l->number >= m->known[p];
         for (uint32_t i = 0; i < world->producers; i++)
             m->known[i] = l->known[i] > m->known[i] ? l->known[i] : m->known[i];
     } else if (world->kind == RELAXED && m->last_life[p] == l->life) {
         right = l->number + 1 > m->last[p];
     }
-    if (world->kind != RELAXED ||
-        m->last_life[p] <= l->life) { /* what an earlier one left in its lane may come later */
+    if (world->kind != RELAXED || m->last_life[p] <= l->life) { /* what an earlier one left in its lane may come later */
         m->last[p] = l->number + 1;
         m->last_life[p] = l->life;
     }
@@ -305,6 +296,9 @@ static int live(int64_t index, uint64_t seed)
         if (code != 0)
             return code;
         kin__add32(&m.slot->turns, 1);
+        /* So that queues run empty and full, and who starts and ends processes finds a CPU. */
+        if (crash_random(&m.chance, producer ? 100 : 300) == 0)
+            uv_sleep(1);
     }
 }
 
@@ -331,7 +325,7 @@ static kin_process *members[2 * MOST]; /* producers, then consumers */
 static uv_thread_t pulser;
 static uint32_t pulsing;
 static uint32_t chance;
-static int fresh; /* how many empty messages fit */
+static int fresh;          /* how many empty messages fit */
 static uint32_t may_miss, may_come_twice;
 
 static slot *slot_of(int i) { return i < MOST ? &world->put[i] : &world->get[i - MOST]; }
@@ -357,8 +351,7 @@ static void start_member(int i)
     if (world->kind != PIPE)
         members[i] = test_start_with(live_at_queue, KIN_ARGS(segment, (int64_t)i, seed, queue), options);
     else
-        members[i] =
-            test_start_with(live_at_pipe, KIN_ARGS(segment, (int64_t)i, seed, i < MOST ? sender : receiver), options);
+        members[i] = test_start_with(live_at_pipe, KIN_ARGS(segment, (int64_t)i, seed, i < MOST ? sender : receiver), options);
 }
 
 static int fill(void)
@@ -417,8 +410,7 @@ static void say_where_it_is(int i)
 {
     print_error("%s %d (pid %lld, %s): turn %lu, begun %lu, put %lu\n", i < MOST ? "producer" : "consumer", i % MOST,
                 (long long)kin_process_pid(members[i]), kin_process_alive(members[i]) ? "alive" : "ended",
-                (unsigned long)kin__load32(&slot_of(i)->turns), (unsigned long)slot_of(i)->begun,
-                (unsigned long)slot_of(i)->put);
+                (unsigned long)kin__load32(&slot_of(i)->turns), (unsigned long)slot_of(i)->begun, (unsigned long)slot_of(i)->put);
 }
 
 static void say_where_all_are(void)
@@ -427,12 +419,11 @@ static void say_where_all_are(void)
     if (world->kind != PIPE) {
         for (uint32_t i = 0; i < (world->kind == RELAXED ? 16u : 1u); i++) {
             const kin__ring *r = kin__queue_flow(queue, i)->ring;
-            print_error("ring %lu: head %#llx, tail %#llx, next %#llx, waits %#lx, returned %lu, epoch %lu, putter "
-                        "%#llx of %#llx, getter %#llx of %#llx\n",
-                        (unsigned long)i, (unsigned long long)r->head, (unsigned long long)r->tail,
-                        (unsigned long long)r->next, (unsigned long)r->waits, (unsigned long)r->returned,
-                        (unsigned long)r->epoch, (unsigned long long)r->putter.word, (unsigned long long)r->putter.own,
-                        (unsigned long long)r->getter.word, (unsigned long long)r->getter.own);
+            print_error("ring %lu: head %#llx, tail %#llx, next %#llx, waits %#lx, returned %lu, epoch %lu\n", (unsigned long)i,
+                        (unsigned long long)r->head, (unsigned long long)r->tail, (unsigned long long)r->next, (unsigned long)r->waits,
+                        (unsigned long)r->returned, (unsigned long)r->epoch);
+            print_error("    putter %#llx of %#llx, getter %#llx of %#llx\n", (unsigned long long)r->putter.word,
+                        (unsigned long long)r->putter.own, (unsigned long long)r->getter.word, (unsigned long long)r->getter.own);
         }
         print_error("gate: waits %#lx\n", (unsigned long)kin__queue_flow(queue, 0)->gate->waits);
     }
@@ -448,8 +439,7 @@ static void everybody_works(void)
     for (int i = 0; i < 2 * MOST;) {
         if (members[i] == NULL || kin__load32(&slot_of(i)->turns) != turns[i]) {
             i++;
-        } else if (kin__load32(&world->awake_ms) - from > (uint32_t)test_ms(LONG_MS) ||
-                   !kin_process_alive(members[i])) {
+        } else if (kin__load32(&world->awake_ms) - from > (uint32_t)test_ms(LONG_MS) || !kin_process_alive(members[i])) {
             say_where_all_are();
             fail_msg("%s %d does not go on", i < MOST ? "producer" : "consumer", i % MOST);
         } else {
@@ -479,8 +469,7 @@ static void bury_member(int i)
     members[i] = NULL;
     if (code != -9) {
         say_where_all_are();
-        fail_msg("%s: %s %d ended with %d", kind_names[world->kind], i < MOST ? "producer" : "consumer", i % MOST,
-                 code);
+        fail_msg("%s: %s %d ended with %d", kind_names[world->kind], i < MOST ? "producer" : "consumer", i % MOST, code);
     }
     if (i < MOST) {
         for (uint32_t n = s->put; n < s->begun; n++)
@@ -497,9 +486,7 @@ static void bury_member(int i)
 static int kill_some(void)
 {
     bool doomed[2 * MOST] = {false};
-    int killed = 0,
-        victims =
-            1 + (crash_random(&chance, 3) != 0 ? (int)crash_random(&chance, world->producers + world->consumers) : 0);
+    int killed = 0, victims = 1 + (crash_random(&chance, 3) != 0 ? (int)crash_random(&chance, world->producers + world->consumers) : 0);
     crash_spin_us(crash_random(&chance, crash_random(&chance, 8) == 0 ? 5000 : 500));
     for (int v = 0; v < victims; v++) {
         uint32_t n = crash_random(&chance, world->producers + world->consumers);
@@ -583,10 +570,9 @@ static void kill_all(void)
 /* ---- what it came to ---- */
 
 static struct sum {
-    uint32_t took[128], late, slowest_us, missing, twice;
+    uint32_t took[128], late, slowest_us, twice;
     uint64_t calm, stormy; /* messages */
     uint64_t calm_ns, stormy_ns;
-    double share[KINDS]; /* of the calm rate, the least of any period */
 } sum;
 
 static uint64_t messages(void)
@@ -625,14 +611,11 @@ static void say_all(int kills)
 {
     double calm = sum.calm_ns != 0 ? (double)sum.calm * 1e9 / (double)sum.calm_ns : 0;
     double stormy = sum.stormy_ns != 0 ? (double)sum.stormy * 1e9 / (double)sum.stormy_ns : 0;
-    print_message(
-        "%d kills, %.0f a second; %.0f messages a second while calm, %.0f (%.0f %%) in the storm; %lu came twice\n",
-        kills, sum.stormy_ns != 0 ? kills * 1e9 / (double)sum.stormy_ns : 0, calm, stormy,
-        calm > 0 ? 100 * stormy / calm : 0, (unsigned long)sum.twice);
-    print_message(
-        "calls took after a kill: half of them up to %lu us, 99 %% up to %lu us, at most %lu us; %lu over 100 ms\n",
-        (unsigned long)of_a_hundred(50), (unsigned long)of_a_hundred(99), (unsigned long)sum.slowest_us,
-        (unsigned long)sum.late);
+    print_message("%d kills, %.0f a second; %.0f messages a second while calm, %.0f (%.0f %%) in the storm; %lu came twice\n", kills,
+                  sum.stormy_ns != 0 ? kills * 1e9 / (double)sum.stormy_ns : 0, calm, stormy, calm > 0 ? 100 * stormy / calm : 0,
+                  (unsigned long)sum.twice);
+    print_message("calls took after a kill: half of them up to %lu us, 99 %% up to %lu us, at most %lu us; %lu over 100 ms\n",
+                  (unsigned long)of_a_hundred(50), (unsigned long)of_a_hundred(99), (unsigned long)sum.slowest_us, (unsigned long)sum.late);
 }
 
 static long setting(const char *name, long otherwise)
@@ -652,22 +635,20 @@ static void be_calm(void)
 static void members_are_killed(void **state)
 {
     (void)state;
-    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(1000, 80) : test_scale(3000, 80)),
+    long kills = setting("KIN_STORM_KILLS", test_by_spawn() ? test_scale(500, 60) : test_scale(1200, 60)),
          how_many = setting("KIN_STORM_MEMBERS", 0);
-    int64_t until = kin_now() + 1000 * setting("KIN_STORM_SECONDS", (long)test_ms(40000) / 1000);
+    int64_t until = kin_now() + 1000 * setting("KIN_STORM_SECONDS", (long)test_ms(15000) / 1000);
     int done = 0, said = 0;
     assert_true(how_many <= 2 * MOST);
     memset(&sum, 0, sizeof sum);
     for (uint32_t period = 0; done < kills && kin_now() < until; period++) {
-        int period_end = done + (done + test_scale(PERIOD_KILLS, PERIOD_KILLS / 12) < kills
-                                     ? test_scale(PERIOD_KILLS, PERIOD_KILLS / 12)
-                                     : (int)kills - done);
+        int period_end = done + test_scale(PERIOD_KILLS, PERIOD_KILLS / 10);
         uint32_t half = how_many > 1 ? (uint32_t)how_many / 2 : 2 + period / KINDS % 3;
         make_world(period % KINDS, half, how_many > 1 ? (uint32_t)how_many - half : 2 + (period / KINDS + period) % 3);
         everybody_works();
         be_calm();
         uint64_t from = uv_hrtime(), before = messages();
-        while (done < period_end && kin_now() < until)
+        while (done < period_end && done < kills && kin_now() < until)
             done += kill_some();
         sum.stormy += messages() - before;
         sum.stormy_ns += uv_hrtime() - from;
@@ -681,6 +662,10 @@ static void members_are_killed(void **state)
         }
     }
     say_all(done);
+    uint32_t calls = 0;
+    for (uint32_t i = 0; i < 128; i++)
+        calls += sum.took[i];
+    assert_in_range(sum.late, 0, 5 + calls / 50); /* the machine may be busy; the aim is none */
     assert_true(crash_until_places(crash_server() != 0 ? 2 : 1));
 }
 

@@ -1,5 +1,6 @@
-/* The latch from several threads of one process: whoever is within is alone, also if the latch is somebody's own half of the time, is taken away and
- * given back all the time, and threads end while they are within. What it protects is plain data, for ThreadSanitizer to look at.
+/* The latch from several threads of one process: whoever is within is alone, also if the latch is somebody's own half of the time, is
+ * taken away and given back all the time, and threads end while they are within. What it protects is plain data, for ThreadSanitizer to
+ * look at.
  * @ctest LABELS threads */
 #include "crash_support.h"
 

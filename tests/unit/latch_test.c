@@ -187,6 +187,7 @@ static void who_takes_it_away_waits_for_the_owner(void **state)
     begin(&o, ENTER);
     assert_true(crash_until_asleep(1));
     assert_true(kin__load64(&latch.word) == o.me);
+    assert_true(crash_until_at_least(&waits, BIT)); /* and a count above it */
     assert_true((kin__load32(&waits) & BIT) != 0);
     kin__latch_leave(&latch, of.ordered, kin__me, KIN__WITHIN, false);
     kin__latch_look(&of);
