@@ -88,7 +88,8 @@ static void unlock(kin__flow *f, bool putter, kin__entry entry)
 {
     kin__latch_of latch = kin__ring_latch(f, putter);
     kin__ring_unlock(f, putter, kin__me, entry);
-    if (!putter && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0) /* who waits for room leaves it to who has `getter` to look for it */
+    /* Who waits for room leaves it to who has `getter` to look for it. */
+    if (!putter && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     kin__latch_look(&latch);
 }
