@@ -338,7 +338,9 @@ init
 {
     atomic {
         if
+#ifndef DIES /* surely: where only that is looked for */
         :: deaths = 0
+#endif
 #if DEATHS > 0
         :: deaths = 1
 #endif
