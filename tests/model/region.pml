@@ -1,5 +1,4 @@
-/* Messages that are worked on where they lie, as src/region.c does it, and plain puts and gets among them: see README.md.
- * TELLS_AGAIN: who has found one and set `returned` again looks, when it has let go, whether somebody sleeps on GET. */
+/* Messages that are worked on where they lie, as src/region.c does it, and plain puts and gets among them: see README.md. */
 #define N 4 /* writers 0 and 1, consumers 2 and 3 */
 #ifndef SLOTS
 #define SLOTS 2
@@ -42,6 +41,7 @@ byte epoch; /* of the session */
 
 byte tail, head, next;  /* positions are not taken modulo anything */
 bool returned, in_place;
+bool tells;             /* KIN__TELL */
 byte ring_epoch;        /* of the session, when the region was last looked through */
 byte state[SLOTS], who[SLOTS], record[SLOTS];
 
@@ -59,7 +59,7 @@ inline right()
 {
     d_step {
         if
-        :: (dead & 12) != 12 ->
+        :: ((dead | done) & 12) != 12 ->
             assert(head == tail);
             assert((asleep & 3) == 0);
             assert((committed & ~finished) == 0)
@@ -83,7 +83,11 @@ inline lock_getter()
 }
 #define LEAVE head++; state[AT(head - 1)] = 0; who[AT(head - 1)] = 0; record[AT(head - 1)] = 0
 
+#ifndef BUG_ADVANCES_TO_NEXT
+#define ADVANCES (head < tail && state[AT(head)] == FINISHED)
+#else
 #define ADVANCES (head < next && state[AT(head)] == FINISHED)
+#endif
 inline advance()
 {
     do
@@ -128,10 +132,47 @@ inline look_through()
     returned = false;
 #endif
     if
-    :: d_step { found == end -> returned = true; told = true }
+    :: found == end ->
+       returned = true;
+#ifndef BUG_NOT_TOLD_AGAIN
+       if
+       :: SEEN(GET) -> tells = true
+       :: !SEEN(GET)
+       fi;
+#endif
+       skip
     :: found != end
     fi;
     d_step { looked = 0; end = 0 }
+}
+
+/* One was taken out of those that are READY. `tells` is set by who has `getter`, and cleared by who let go of it, too. */
+inline tell_no_more()
+{
+    if
+    :: !tells
+    :: d_step { tells -> looked = head; end = NEXT };
+#ifndef BUG_TOLD_TO_NOBODY
+       do
+       :: d_step {
+              looked < end ->
+              settle(looked);
+              if
+              :: state[AT(looked)] == READY -> looked = NONE
+              :: else -> looked++
+              fi
+          }
+       :: looked >= end -> break
+       od;
+#else
+       looked = end;
+#endif
+       if
+       :: looked == end -> tells = false
+       :: looked != end
+       fi;
+       d_step { looked = 0; end = 0 }
+    fi
 }
 
 #ifndef BUG_EPOCH_NOT_LOOKED_AT
@@ -189,15 +230,16 @@ inline ring_find()
 inline unlock_getter()
 {
     getter = 0;
-#ifdef TELLS_AGAIN
     if
-    :: d_step { told -> told = false }; wake_by_bit(GET)
-    :: !told
+    :: d_step { tells -> lets_in = SEEN(ROOM) };
+       tells = false;
+       wake_by_bit(GET)
+    :: d_step { !tells -> lets_in = SEEN(ROOM) }
     fi;
-#else
-    told = false;
-#endif
-    wake_by_bit(ROOM)
+    if
+    :: d_step { lets_in -> lets_in = false }; wake_by_bit(ROOM)
+    :: !lets_in
+    fi
 }
 #define FORGET_FOUND found = NONE; past = false
 
@@ -213,8 +255,8 @@ inline tell()
 
 #define OWN_VARIABLES \
     byte found = NONE, looked, end; \
-    bool past, inherited, told
-#define FORGET_OWN found = NONE; looked = 0; end = 0; past = false; inherited = false; told = false
+    bool past, inherited, lets_in
+#define FORGET_OWN found = NONE; looked = 0; end = 0; past = false; inherited = false; lets_in = false
 
 /* kin__ring_put_waiting: a record of this state. */
 inline place(what)
@@ -302,8 +344,7 @@ proctype writer(byte me; byte reserves; byte left)
                    mine = 0
                };
                lock_getter();
-               region_find();
-               atomic { FORGET_FOUND };
+               advance();
                unlock_getter()
 #endif
             fi;
@@ -331,7 +372,7 @@ proctype consumer(byte me; byte does; byte gives)
 {
     OWN_VARIABLES;
     byte taken = NONE, name;
-    bool more;
+    bool region;
     {
         do
         :: does == 0 -> break
@@ -353,14 +394,19 @@ proctype consumer(byte me; byte does; byte gives)
                    :: past -> next = found + 1
                    :: !past
                    fi;
-                   advance()
+                   advance();
+                   tell_no_more()
                :: d_step {
                       found == head && next <= head ->
                       assert(state[AT(found)] == READY);
                       deliver(record[AT(found)]);
                       finished = finished | BIT(record[AT(found)]);
                       LEAVE
-                  }
+                  };
+                  if
+                  :: in_place -> advance()
+                  :: !in_place
+                  fi
                fi;
                atomic { FORGET_FOUND };
                unlock_getter()
@@ -375,11 +421,16 @@ proctype consumer(byte me; byte does; byte gives)
                    state[AT(found)] = TAKEN;
                    who[AT(found)] = me;
                    taken = found;
-                   name = record[AT(found)]
+                   name = record[AT(found)];
+                   region = found > head || next > head /* it lies in the region */
                };
                if
                :: past -> next = found + 1
                :: !past
+               fi;
+               if
+               :: d_step { region -> region = false }; tell_no_more()
+               :: !region
                fi;
                atomic { FORGET_FOUND };
                unlock_getter();
@@ -433,7 +484,7 @@ proctype consumer(byte me; byte does; byte gives)
            fi
         od;
         done = done | BIT(me)
-    } unless { d_step { is_dead(me); FORGET; FORGET_OWN; taken = NONE; name = 0; gives = 0 } }
+    } unless { d_step { is_dead(me); FORGET; FORGET_OWN; taken = NONE; name = 0; region = false; gives = 0 } }
 }
 
 init
