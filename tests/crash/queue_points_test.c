@@ -1058,6 +1058,8 @@ static void no_point_is_forgotten(void **state)
     for (size_t i = 0; i < POINTS; i++) {
         if (points[i].deaths > 0 || !is_ours(points[i].file) || strstr(points[i].tests, "queue_death_test") != NULL)
             continue;
+        if (test_on_windows() && strcmp(points[i].name, "ring.tidying") == 0) /* nothing is left in a bag there: os.h */
+            continue;
         print_error("nobody dies at %s of %s\n", points[i].name, points[i].file);
         forgotten++;
     }
