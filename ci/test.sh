@@ -88,8 +88,9 @@ stage_aarch64_qemu() {
             -DKIN_TEST_START_METHODS="$methods" -DKIN_TEST_TIMEOUT_SCALE=10 || return 1
     # What looks at processes from outside (names, descriptors, kills, ten thousand starts) sees the emulator and its threads, not the program, which it cannot start anew;
     # it is left to native systems.
-    say "not run under the emulator: the crash tests, those of kin_init and of processes, and of failing system calls"
-    filter=(-E '^(crash/|conformance/(init|process|process_many)_test|unit/fault_test)')
+    # It cannot peek behind the oldest message of a socket either (SO_PEEK_OFF): what gets descriptors out of their order is left out too.
+    say "not run under the emulator: the crash tests, those of kin_init and of processes, of failing system calls, and of bags out of order"
+    filter=(-E '^(crash/|conformance/(init|process|process_many|connection_pass)_test|unit/(fault|pair|ring|queue_moment)_test)')
     run_tests aarch64-qemu ${filter[@]+"${filter[@]}"}
 }
 
