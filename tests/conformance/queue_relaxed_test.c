@@ -228,10 +228,18 @@ static void nobody_starves(void **state)
     kin_queue_close(q);
 }
 
+/* Bags of several producers are emptied out of their order: SO_PEEK_OFF, which qemu's user mode lacks. */
+static void need_bags_out_of_order(void)
+{
+    if (test_emulated())
+        test_skip("the emulator cannot look behind the oldest message of a socket");
+}
+
 /* Objects in messages of several parts, got in any order: none goes with another's. */
 static void objects_of_several_producers(void **state)
 {
     (void)state;
+    need_bags_out_of_order();
     kin_queue *q = new_one(65536);
     kin_value *value;
     static _Alignas(8) char buffer[200000];
@@ -305,6 +313,7 @@ static int target_put_mixed(kin_args *args)
 static void mixed_from_many_processes(void **state)
 {
     (void)state;
+    need_bags_out_of_order();
     enum { CHILDREN = 3 };
     kin_queue *q = new_one(65536);
     kin_value *value, *back;
