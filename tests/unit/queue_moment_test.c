@@ -85,6 +85,25 @@ static void nothing_returns_where_nothing_is_in_place(void **state)
     check_fails(KIN_ETIMEDOUT, kin_queue_get(queue, buffer, sizeof buffer, NULL, 20));
 }
 
+/* What is cancelled leaves without a consumer, who is not left so far behind that its place seems to lie ahead. */
+static void positions_go_round_without_a_consumer(void **state)
+{
+    (void)state;
+    char buffer[16];
+    kin__ring *r = make((kin_queue_options){0});
+    size_t most = kin__flow_most(kin__queue_flow(queue, 0));
+    for (uint64_t units = 0; units < (uint64_t)5 << 29; units += most / KIN__UNIT) { /* more than half of all positions */
+        kin_message m;
+        check(kin_queue_reserve(queue, &m, most, KIN_NOWAIT));
+        check(kin_queue_cancel(queue, &m));
+    }
+    assert_true(kin__position(r->head) > (uint32_t)1 << 31);
+    assert_false(kin__flow_readable(kin__queue_flow(queue, 0)));
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    assert_true(kin__flow_readable(kin__queue_flow(queue, 0)));
+    check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+}
+
 /* ---- who is in the middle of a get and does not go on ---- */
 
 /* A thread that lives, and does nothing. */
@@ -358,6 +377,7 @@ int main(int argc, char **argv)
         TEST(many_behind_what_was_done_come_once),
         TEST(many_between_taken_ones),
         TEST(nothing_returns_where_nothing_is_in_place),
+        TEST(positions_go_round_without_a_consumer),
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
         TEST(join_sees_one_moment),
