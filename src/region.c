@@ -32,9 +32,8 @@ void kin__region_advance(kin__flow *f)
 {
     kin__ring *r = f->ring;
     kin__record *record;
-    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64(&r->tail), before = head, after;
-    while (kin__behind(tail, head) && kin__ring_step(f, head, tail, &record, &after) &&
-           kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
+    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64(&r->tail), before = head, after, state;
+    while (kin__behind(tail, head) && kin__ring_step(f, head, tail, &record, &after) && settle(record, &state) == KIN__FINISHED) {
         kin__ring_leave(f, after, record);
         head = after;
         KIN_CRASH_POINT("region.advanced");

@@ -80,7 +80,8 @@ void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
-    if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
+    /* While this had the lock, who joins left it to this to notice a death. */
+    if ((waits & KIN__WAITS_JOIN) != 0 && (kin__flow_items(f) == 0 || kin__flow_unswept(f)))
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__EVERYONE);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);

@@ -104,6 +104,56 @@ static void positions_go_round_without_a_consumer(void **state)
     check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
 }
 
+/* ---- what a process that died had reserved ---- */
+
+static void reserved_by_a_dead_process(size_t size)
+{
+    kin_message m;
+    kin__flow *f = kin__queue_flow(queue, 0);
+    check(kin_queue_reserve(queue, &m, size, KIN_NOWAIT));
+    kin__record *record = (kin__record *)(void *)(f->data + m.kin__m.at);
+    kin__store64(&record->state, kin__state(KIN__WRITING, (uint32_t)(record->state >> 40), kin__pid_of(KIN__PROCESSES - 1, 12345)));
+}
+
+static void death_is_noticed(void)
+{
+    kin__add32(&kin__my.session->epoch, 1);
+    kin__wake_everybody();
+}
+
+typedef struct joiner {
+    uv_thread_t thread;
+    kin_err err;
+} joiner;
+
+static void join_it(void *arg)
+{
+    joiner *j = arg;
+    j->err = kin_queue_join(queue, test_ms(20000));
+}
+
+/* It lay behind a message that somebody works on, who does not come by again when that is done. */
+static void join_ends_where_a_dead_one_had_reserved(void **state)
+{
+    (void)state;
+    kin_message m;
+    joiner j = {.err = KIN_EIO};
+    make((kin_queue_options){.joinable = true});
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    reserved_by_a_dead_process(8);
+    assert_int_equal(uv_thread_create(&j.thread, join_it, &j), 0);
+    assert_true(crash_until_asleep(1));
+    death_is_noticed();
+    crash_spin_us(20000); /* it has most likely looked, and sleeps again */
+    assert_true(crash_until_asleep(1));
+    uint64_t since = uv_hrtime();
+    check(kin_queue_take(queue, &m, KIN_NOWAIT));
+    check(kin_queue_done(queue, &m));
+    assert_int_equal(uv_thread_join(&j.thread), 0);
+    check(j.err);
+    assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000);
+}
+
 /* ---- who is in the middle of a get and does not go on ---- */
 
 /* A thread that lives, and does nothing. */
@@ -378,6 +428,7 @@ int main(int argc, char **argv)
         TEST(many_between_taken_ones),
         TEST(nothing_returns_where_nothing_is_in_place),
         TEST(positions_go_round_without_a_consumer),
+        TEST(join_ends_where_a_dead_one_had_reserved),
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
         TEST(join_sees_one_moment),
