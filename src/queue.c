@@ -713,13 +713,20 @@ kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]
 
 /* ---- for kin_wait ---- */
 
+/* Nothing is shown or held yet, so what dead processes left in the way can be dropped. */
 kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
     kin_err err = check_queue(q, KIN_FOREVER);
-    if (err == KIN_OK)
-        watched->key = put ? own_flow(q)->ring->id_room : q->shared->gate.id;
-    return err;
+    if (err != KIN_OK)
+        return err;
+    kin__flow *first = put ? own_flow(q) : q->flows;
+    watched->key = put ? first->ring->id_room : q->shared->gate.id;
+    for (uint32_t i = 0; i < (put ? 1 : q->lanes); i++) {
+        if (kin__flow_unswept(&first[i]))
+            kin__flow_sweep(&first[i]);
+    }
+    return KIN_OK;
 }
 
 void kin__queue_arm(const kin_queue *queue, bool put)
@@ -733,6 +740,10 @@ void kin__queue_arm(const kin_queue *queue, bool put)
 bool kin__queue_ready(const kin_queue *queue, bool put)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    return !is_queue(q) || (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) ||
-           kin__flow_over(q->flows);
+    if (!is_queue(q) || kin__flow_over(q->flows))
+        return true;
+    if (!put)
+        return kin__flows_readable(q->flows, q->lanes);
+    kin__flow *f = own_flow(q);
+    return kin__flow_writable(f, 0) || kin__flow_unswept(f);
 }

@@ -154,6 +154,21 @@ static void join_ends_where_a_dead_one_had_reserved(void **state)
     assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000);
 }
 
+static void room_is_found_where_a_dead_one_had_reserved(void **state)
+{
+    (void)state;
+    make((kin_queue_options){.capacity = 4096});
+    size_t most = kin__flow_most(kin__queue_flow(queue, 0));
+    reserved_by_a_dead_process(most);
+    reserved_by_a_dead_process(most);
+    reserved_by_a_dead_process(80);
+    kin_waitable room = KIN_WAIT_ROOM(queue);
+    assert_false(kin__flow_writable(kin__queue_flow(queue, 0), 0));
+    death_is_noticed();
+    check(kin_wait(&room, 1, NULL, KIN_NOWAIT));
+    check(kin_queue_put(queue, NULL, 0, KIN_NOWAIT));
+}
+
 /* ---- who is in the middle of a get and does not go on ---- */
 
 /* A thread that lives, and does nothing. */
@@ -429,6 +444,7 @@ int main(int argc, char **argv)
         TEST(nothing_returns_where_nothing_is_in_place),
         TEST(positions_go_round_without_a_consumer),
         TEST(join_ends_where_a_dead_one_had_reserved),
+        TEST(room_is_found_where_a_dead_one_had_reserved),
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
         TEST(join_sees_one_moment),
