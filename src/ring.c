@@ -141,8 +141,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
                                    &inherited, &who);
     if (err != KIN_OK) {
         char text[192];
-        if (!putter) /* who waits for room may have left it to us to look for it */
-            kin__ring_look_after_get(f);
+        if (!putter) /* who waits for room, or joins, may have left it to us to look: the rest is for who gets the lock */
+            kin__ring_wake_after_get(f, kin__load32(&f->ring->waits) & (KIN__WAITS_ROOM | KIN__WAITS_JOIN));
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text,
                          putter ? "put" : "get");

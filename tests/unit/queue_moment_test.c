@@ -287,6 +287,25 @@ static void a_wake_is_passed_on_by_who_gives_up_at_a_lock(void **state)
     }
 }
 
+/* What a dead one may have left in the bag cannot be looked for then; nothing else depends on that. */
+static void nobody_can_tidy_the_bag(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("nothing is left in a bag on this system");
+    idle other;
+    begin_idle(&other);
+    kin__ring *r = make((kin_queue_options){0});
+    kin__store64(&r->getter.word, other.me);
+    (void)kin__or32(&r->waits, KIN__UNTIDY);
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    assert_true((r->waits & KIN__UNTIDY) != 0);
+    kin__store64(&r->getter.word, 0);
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    assert_true((r->waits & KIN__UNTIDY) == 0);
+    end_idle(&other);
+}
+
 /* ---- joining ---- */
 
 #define STEPS 3000
@@ -447,6 +466,7 @@ int main(int argc, char **argv)
         TEST(room_is_found_where_a_dead_one_had_reserved),
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
+        TEST(nobody_can_tidy_the_bag),
         TEST(join_sees_one_moment),
         TEST(a_forgotten_lane_is_found),
         TEST(an_end_goes_with_what_was_left),
