@@ -68,7 +68,8 @@ typedef struct kin__ring {
     uint32_t max_items; /* 0: no limit                           */
     uint32_t waits;     /* all but KIN__WAITS_GET                */
     uint32_t in_place;  /* something was reserved or taken, ever */
-    uint32_t pad0[26];
+    uint64_t dropped;   /* how often something left the bag; of the first lane, for all */
+    uint32_t pad0[24];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers                                                        */

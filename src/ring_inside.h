@@ -127,6 +127,8 @@ static inline uint64_t kin__bag_tag(const kin__flow *f, uint64_t number) { retur
 kin_err kin__bag_look(kin__flow *f, const kin__bagged *bagged, size_t count, os_handle *handles);
 /* The message whose entry this was has left the ring. The caller has `getter`. */
 void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t count);
+/* Changes when something left the bag: by who found it full, before and after. */
+uint64_t kin__bag_dropped(const kin__flow *f);
 /* Drops the entries of producers that died before their message was one, as far as they are the oldest; true if there were any. The
  * caller has `putter`, nothing else. */
 bool kin__bag_purge(kin__flow *f);

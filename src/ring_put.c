@@ -104,8 +104,8 @@ typedef struct room_wait {
     int64_t timeout_ms;
     uint64_t deadline, since;
     kin__spin spin;
-    uint64_t head; /* as it was when there was no room */
-    bool other;    /* what was lacking was not room in the ring: whatever leaves it may help */
+    uint64_t head, dropped; /* as they were when there was no room */
+    bool other;    /* what was lacking was not room in the ring: whatever leaves it, or the bag, may help */
     bool spinning;
     bool swept;  /* what nobody will finish; once for each look: deaths wake all */
     kin_err end; /* how it ends if the next look finds none */
@@ -121,7 +121,7 @@ static bool no_room(void *object)
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (kin__ring_look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
-    return w->other ? head == w->head : !has_room(r, tail, head, w->units, &need);
+    return w->other ? head == w->head && kin__bag_dropped(w->f) == w->dropped : !has_room(r, tail, head, w->units, &need);
 }
 
 /* True: *err is how it ends. False: there was no room. */
@@ -139,6 +139,7 @@ static bool try_once(room_wait *w, kin__ring_try attempt, void *arg, kin_err *er
         return true;
     }
     w->head = kin__load64(&f->ring->head);
+    w->dropped = kin__bag_dropped(f);
     *err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : kin__ring_over(f);
     w->other = *err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w->head, w->units, &need);
     kin__ring_unlock(f, true, kin__me, entry);

@@ -449,6 +449,110 @@ static void an_end_goes_with_what_was_left(void **state)
     }
 }
 
+/* ---- a full bag ---- */
+
+static kin_value *value;
+
+static int fill_bag(void)
+{
+    int count = 0;
+    kin_err err;
+    check(kin_value_create(&value, 1));
+    while ((err = kin_queue_put_args(queue, KIN_ARGS(value), KIN_NOWAIT)) == KIN_OK)
+        count++;
+    if (err != KIN_EMFILE)
+        check_fails(KIN_EFULL, err);
+    return count;
+}
+
+static void get_values(int count)
+{
+    for (int i = 0; i < count; i++) {
+        kin_args *args;
+        kin_value *got;
+        check(kin_queue_get_args(queue, &args, test_ms(20000)));
+        check(kin_unpack(args, &got));
+        kin_args_free(args);
+        kin_value_close(got);
+    }
+}
+
+static uint32_t turn; /* atomic: which step of a race is next */
+static OS_THREAD_LOCAL bool is_putter;
+
+static bool sleeps_for_room(void)
+{
+    return kin__my.session->threads[kin__owner_place(kin__me)].key == kin__queue_flow(queue, 0)->ring->id_room;
+}
+
+static void await_turn(uint32_t which) { (void)crash_until_at_least(&turn, which); }
+
+/* 1: the getter has moved the head, but dropped nothing; 2: the other found no room, and is about to sleep; 3: it may. */
+static void race(const char *name)
+{
+    if (!is_putter && strcmp(name, "ring.unbagging") == 0 && kin__load32(&turn) == 0) {
+        kin__store32(&turn, 1);
+        await_turn(2);
+    } else if (is_putter && strcmp(name, "park.published") == 0 && sleeps_for_room() && kin__load32(&turn) == 1) {
+        kin__store32(&turn, 2);
+        await_turn(3);
+    }
+}
+
+static void put_value(void *arg)
+{
+    waiter *w = arg;
+    if (w->put) /* else the race is of no interest */
+        await_turn(1);
+    is_putter = true;
+    w->err = kin_queue_put_args(queue, KIN_ARGS(value), w->timeout_ms);
+}
+
+static void check_putter(waiter *w, uint64_t since)
+{
+    assert_int_equal(uv_thread_join(&w->thread), 0);
+    check(w->err);
+    assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000); /* woken, not only in time for a last look */
+}
+
+static void room_in_the_bag_wakes(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("a bag is never full on this system");
+    waiter w = {.put = true, .timeout_ms = test_ms(20000), .err = KIN_EIO};
+    make((kin_queue_options){.capacity = (size_t)1 << 22});
+    int count = fill_bag();
+    turn = 0;
+    kin__at_crash_point = race;
+    assert_int_equal(uv_thread_create(&w.thread, put_value, &w), 0);
+    get_values(1);
+    kin__store32(&turn, 3);
+    check_putter(&w, uv_hrtime());
+    kin__at_crash_point = NULL;
+    get_values(count);
+    kin_value_close(value);
+}
+
+/* Lanes have one bag together: who finds it full need have nothing in its own. */
+static void room_in_the_bag_wakes_other_lanes(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("a bag is never full on this system");
+    waiter w = {.timeout_ms = test_ms(20000), .err = KIN_EIO};
+    make((kin_queue_options){.capacity = (size_t)1 << 26, .relaxed = true});
+    int count = fill_bag();
+    assert_int_equal(uv_thread_create(&w.thread, put_value, &w), 0);
+    assert_true(crash_until_asleep(1));
+    crash_spin_us(20000); /* it has most likely looked for the last time then */
+    uint64_t since = uv_hrtime();
+    get_values(count);
+    check_putter(&w, since);
+    get_values(1);
+    kin_value_close(value);
+}
+
 #define TEST(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(int argc, char **argv)
@@ -470,6 +574,8 @@ int main(int argc, char **argv)
         TEST(join_sees_one_moment),
         TEST(a_forgotten_lane_is_found),
         TEST(an_end_goes_with_what_was_left),
+        TEST(room_in_the_bag_wakes),
+        TEST(room_in_the_bag_wakes_other_lanes),
     };
     return cmocka_run_group_tests_name("queue moments", tests, NULL, NULL);
 }
