@@ -114,10 +114,13 @@ kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 static void inherit(kin__flow *f, bool putter)
 {
     KIN_CRASH_POINT("ring.taken.over");
+    kin__ring *r = f->ring;
     if (!putter)
-        kin__store32(&f->ring->returned, 1);            /* the dead may have been looking */
+        kin__store32(&r->returned, 1); /* the dead may have been looking */
+    else if (kin__behind(kin__load64_relaxed(&r->large), kin__load64_relaxed(&r->tail)))
+        kin__store64_release(&r->large, 0);             /* its large message never was one */
     if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
+        (void)kin__or32(&r->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
 

@@ -121,6 +121,23 @@ static void death_is_noticed(void)
     kin__wake_everybody();
 }
 
+#define DEAD_THREAD ((uint64_t)0x7fffffff << 32 | 2)
+
+/* Small ones are put where it would have been: a large one need not wait for them. */
+static void a_large_one_that_never_was_is_not_in_the_way(void **state)
+{
+    (void)state;
+    static char large[40000];
+    char small[512] = {0};
+    kin__ring *r = make((kin_queue_options){.capacity = 65536});
+    r->large = (uint64_t)1 << 32 | (kin__position(r->tail) + 10);
+    kin__store64(&r->putter.word, DEAD_THREAD);
+    check(kin_queue_put(queue, small, sizeof small, KIN_NOWAIT));
+    assert_false(kin_queue_full(queue, sizeof large));
+    check(kin_queue_put(queue, large, sizeof large, KIN_NOWAIT));
+    check_fails(KIN_EFULL, kin_queue_put(queue, large, sizeof large, KIN_NOWAIT));
+}
+
 typedef struct joiner {
     uv_thread_t thread;
     kin_err err;
@@ -566,6 +583,7 @@ int main(int argc, char **argv)
         TEST(many_between_taken_ones),
         TEST(nothing_returns_where_nothing_is_in_place),
         TEST(positions_go_round_without_a_consumer),
+        TEST(a_large_one_that_never_was_is_not_in_the_way),
         TEST(join_ends_where_a_dead_one_had_reserved),
         TEST(room_is_found_where_a_dead_one_had_reserved),
         TEST(a_consumer_stands_still),
