@@ -226,7 +226,7 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
     if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 &&
-        m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT && kin__state_what(m->kin__m.tag) == what &&
+        m->kin__m.at < (uint64_t)kin__flow_units(f) * KIN__UNIT && kin__state_what(m->kin__m.tag) == what &&
         kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);

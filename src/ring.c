@@ -28,18 +28,20 @@ void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 
 bool kin__ring_valid(const kin__ring *r, size_t size)
 {
-    return size >= sizeof *r && r->units >= 64 && (r->units & (r->units - 1)) == 0 && r->units <= (uint32_t)1 << 28 &&
-           kin__ring_size(r->units) <= size;
+    uint32_t units = size >= sizeof *r ? kin__load32(&r->units) : 0;
+    return units >= 64 && (units & (units - 1)) == 0 && units <= (uint32_t)1 << 28 && kin__ring_size(units) <= size;
 }
 
 bool kin__ring_step(const kin__flow *f, uint64_t at, uint64_t tail, kin__record **record, uint64_t *after)
 {
-    uint32_t there = kin__position(tail) - kin__position(at), to_end = f->ring->units - (kin__position(at) & f->mask);
-    for (int i = 0; i < 2 && there != 0 && there <= f->ring->units; i++) {
+    uint32_t there = kin__position(tail) - kin__position(at),
+             to_end = kin__flow_units(f) - (kin__position(at) & f->mask);
+    for (int i = 0; i < 2 && there != 0 && there <= kin__flow_units(f); i++) {
         kin__record *r = kin__record_at(f, kin__position(at));
         bool pad = r->what == KIN__PAD;
         uint64_t units = pad ? to_end : kin__record_units(r->handles, r->size);
-        if (r->handles > OS_BAG_MOST || units > there || units > to_end)
+        if (r->handles > OS_BAG_MOST || units > there || units > to_end ||
+            (kin__record_large(r) && (r->handles == 0 || r->size != 0)))
             break;
         at = kin__further(at, pad ? 0 : 1, (uint32_t)units);
         if (!pad) {
@@ -48,7 +50,7 @@ bool kin__ring_step(const kin__flow *f, uint64_t at, uint64_t tail, kin__record 
             return true;
         }
         there -= (uint32_t)units; /* what follows a pad was committed with it, and begins the ring */
-        to_end = f->ring->units;
+        to_end = kin__flow_units(f);
     }
     return false;
 }

@@ -146,8 +146,10 @@ typedef struct kin__flow {
     uint64_t *abandoned; /* … that dead processes had, as far as their places were used again */
 } kin__flow;
 
+/* Its capacity: that of the memory that was found, whatever the ring's own word says by now. */
+static inline uint32_t kin__flow_units(const kin__flow *f) { return f->mask + 1; }
 /* The most bytes a message may have to lie in the ring itself. */
-static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)f->ring->units / 2 * KIN__UNIT - 64; }
+static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)kin__flow_units(f) / 2 * KIN__UNIT - 64; }
 
 /* When the other fields are set: what follows from them. */
 void kin__flow_begin(kin__flow *f);
