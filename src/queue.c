@@ -311,6 +311,7 @@ static bool claim_lane(kin__flow *f, uint64_t me)
         return false;
     KIN_CRASH_POINT("queue.claimed");
     kin__latch_leave(&f->ring->putter, f->ordered, me, KIN__HELD, true);
+    kin__ring_look_after_put(f, 0); /* it may be untidy: nobody else can see to that now, and a put need not follow soon */
     return true;
 }
 

@@ -323,6 +323,27 @@ static void nobody_can_tidy_the_bag(void **state)
     end_idle(&other);
 }
 
+static void leave_in_bag(kin__flow *f, const kin_connection *end);
+
+/* Whoever gets a lane of a dead one need not put anything: others would find no end of what lies in the bag. */
+static void a_lane_is_tidied_by_who_gets_it(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("nothing is left in a bag on this system");
+    kin_connection *one, *other;
+    make((kin_queue_options){.relaxed = true});
+    check(kin_pipe(&one, &other, NULL));
+    kin__flow *f = kin__queue_flow(queue, 1);
+    leave_in_bag(f, other);
+    kin__store64(&f->ring->putter.word, DEAD_THREAD | KIN__OWN);
+    f->ring->putter.own = DEAD_THREAD;
+    assert_false(kin_queue_full(queue, 0));
+    assert_int_equal(os_bag_oldest(f->out), 0);
+    kin_connection_close(one);
+    kin_connection_close(other);
+}
+
 /* ---- joining ---- */
 
 #define STEPS 3000
@@ -589,6 +610,7 @@ int main(int argc, char **argv)
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
         TEST(nobody_can_tidy_the_bag),
+        TEST(a_lane_is_tidied_by_who_gets_it),
         TEST(join_sees_one_moment),
         TEST(a_forgotten_lane_is_found),
         TEST(an_end_goes_with_what_was_left),
