@@ -39,7 +39,7 @@ kin_err kin__get_args(const kin__source *from, kin_args **args, int64_t timeout_
 
 /* ---- what kin_wait asks of queues and connections ----
  *
- * The thread shows that it sleeps (park.h), arms each object, calls kin__order_all once, and looks whether one is ready. */
+ * The thread shows that it sleeps (park.h), arms each object, and looks whether one is ready. */
 typedef struct kin__watched {
     uint64_t key; /* what those sleep on who wait for it */
 } kin__watched;

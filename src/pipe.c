@@ -131,6 +131,7 @@ static kin_err make_segment(const kin_pipe_options *options, const layout *l, ki
     for (uint32_t i = 0; i < l->blocks; i++) {
         kin__gate *gate = block(h, l->units, i);
         gate->id = kin__unique();
+        gate->waits = kin__waits_new();
         gate->id_join = kin__unique();
         kin__ring_init(ring_of(gate), l->units, 0);
     }

@@ -153,6 +153,7 @@ static kin_err create(kin_queue **queue, const kin_queue_options *o)
     s->units = units;
     s->max_message = o->max_message;
     s->gate.id = kin__unique();
+    s->gate.waits = kin__waits_new();
     s->gate.id_join = kin__unique();
     if (o->name != NULL)
         (void)snprintf(s->name, sizeof s->name, "%s", o->name);
@@ -618,7 +619,6 @@ static bool not_dealt_with(void *object)
     kin_queue *q = object;
     for (uint32_t i = 0; i < q->lanes; i++)
         kin__waits_arm(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
-    kin__order_all();
     for (uint32_t i = 0; i < q->lanes; i++) {
         if (kin__flow_unswept(&q->flows[i]))
             return false;

@@ -72,8 +72,8 @@ static bool look_through(kin__flow *f, kin__found *found)
     if (any) {
         kin__store32(&r->returned, 1); /* there may be more */
         /* A consumer that looked while it was cleared may sleep, and this record's producer have looked before it did. */
-        if ((kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
-            (void)kin__or32(&r->waits, KIN__TELL);
+        if ((kin__load64(&f->gate->waits) & KIN__WAITS_GET) != 0)
+            (void)kin__or64(&r->waits, KIN__TELL);
     }
     return any;
 }
@@ -83,8 +83,8 @@ static void tell_no_more(kin__flow *f)
 {
     kin__found other;
     uint64_t head = kin__load64_relaxed(&f->ring->head);
-    if ((kin__load32(&f->ring->waits) & KIN__TELL) != 0 && !first_ready(f, kin__ring_next(f->ring, head), &other))
-        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
+    if ((kin__load64(&f->ring->waits) & KIN__TELL) != 0 && !first_ready(f, kin__ring_next(f->ring, head), &other))
+        (void)kin__and64(&f->ring->waits, ~(uint64_t)KIN__TELL);
 }
 
 kin_err kin__region_find(kin__flow *f, kin__found *found)

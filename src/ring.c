@@ -24,6 +24,7 @@ void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
     r->getter.id = kin__unique();
     r->units = units;
     r->max_items = max_items;
+    r->waits = kin__waits_new();
 }
 
 bool kin__ring_valid(const kin__ring *r, size_t size)
@@ -62,18 +63,22 @@ kin_err kin__ring_damaged(const kin__flow *f)
 
 void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 {
-    if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
+    kin__waits_fence(&f->gate->waits, &f->ring->calm_gate);
+    kin__waits_fence(&f->ring->waits, &f->ring->calm_put);
+    if (messages != 0 && (kin__load64(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
-    if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
+    if ((kin__load64(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
-    if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
+    if ((kin__load64(&f->ring->waits) & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
 }
 
-void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
+void kin__ring_wake_after_get(kin__flow *f)
 {
+    kin__waits_fence(&f->ring->waits, &f->ring->calm_get);
+    uint64_t waits = kin__load64(&f->ring->waits);
     if ((waits & KIN__TELL) != 0) {
-        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
+        (void)kin__and64(&f->ring->waits, ~(uint64_t)KIN__TELL);
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, 1);
     }
     if ((waits & KIN__WAITS_ROOM) != 0)
@@ -116,7 +121,7 @@ static void inherit(kin__flow *f, bool putter)
     if (!putter)
         kin__store32(&f->ring->returned, 1);            /* the dead may have been looking */
     if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        (void)kin__or32(&f->ring->waits, KIN__UNTIDY);
+        (void)kin__or64(&f->ring->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
 

@@ -27,9 +27,9 @@
  *           having reserved                   its record counts as DONE
  *           having taken                      its record is READY again, in its place
  *
- * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own: who
- * goes to sleep calls kin__order_all after it has set the bit in `waits` and before its last look (park.h). A bit is only
- * cleared by who looked for sleepers and found none, while nobody has set one (latch.h). */
+ * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own, unless the word
+ * `waits` asks for one: who goes to sleep sets its bit there, and sees to the order of the two, before its last look (latch.h). A bit is
+ * only cleared by who looked for sleepers and found none, while nobody has set one. */
 #ifndef KIN_SRC_RING_H
 #define KIN_SRC_RING_H
 
@@ -55,26 +55,29 @@ enum {
 typedef struct kin__gate {
     uint64_t id;      /* what those sleep on who wait for a message */
     uint64_t id_join; /* … for all to be dealt with                 */
-    uint32_t waits;   /* KIN__WAITS_GET                             */
+    uint64_t waits;   /* KIN__WAITS_GET                             */
     uint32_t closed;  /* nothing is put any more                    */
-    uint64_t pad[13];
+    uint32_t pad0;
+    uint64_t pad[12];
 } kin__gate;
 _Static_assert(sizeof(kin__gate) == 128, "layout in shared memory");
 
 /* Words written by different sides are on pairs of cache lines of their own. */
 typedef struct kin__ring {
-    uint64_t id_room;   /* what those sleep on who wait for room */
-    uint32_t units;     /* capacity: a power of two              */
-    uint32_t max_items; /* 0: no limit                           */
-    uint32_t waits;     /* all but KIN__WAITS_GET                */
-    uint32_t in_place;  /* something was reserved or taken, ever */
-    uint32_t pad0[26];
+    uint64_t id_room;    /* what those sleep on who wait for room */
+    uint32_t units;      /* capacity: a power of two              */
+    uint32_t max_items;  /* 0: no limit                           */
+    uint64_t waits;      /* all but KIN__WAITS_GET                */
+    uint32_t in_place;   /* something was reserved or taken, ever */
+    uint32_t pad0[25];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers                                                        */
     uint64_t large;     /* position behind the last large message, | 1 << 32; 0: there was none */
     uint64_t bagged;    /* number of the last entry that was to go into the bag: kin__bag_tag  */
-    uint64_t pad1[8];
+    uint32_t calm_gate; /* how often in a row a producer has found nobody asleep: kin__waits_fence */
+    uint32_t calm_put;
+    uint64_t pad1[7];
 
     uint64_t tail;
     uint64_t pad2[15];
@@ -84,7 +87,7 @@ typedef struct kin__ring {
     uint64_t next;      /* how far they have looked, if that is beyond the head         */
     uint64_t unbagged;  /* entries of the bag up to this number are about no message any more */
     uint32_t epoch;     /* of the session when the region was last looked through       */
-    uint32_t pad3;
+    uint32_t calm_get;  /* as calm_put, of consumers                                    */
     uint64_t pad4[7];
 
     uint64_t head;
@@ -236,7 +239,7 @@ void kin__flow_sweep(kin__flow *f);
 bool kin__flow_unswept(const kin__flow *f);
 /* Wakes those who wait for what these bits of `waits` mean, all of them. */
 void kin__flow_wake_all(kin__flow *f);
-/* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
+/* Says that somebody waits for this: before the caller looks once more. */
 static inline void kin__flow_arm(kin__flow *f, bool put)
 {
     kin__waits_arm(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);

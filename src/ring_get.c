@@ -120,7 +120,6 @@ static bool nothing(void *object)
 {
     kin__get_wait *w = object;
     kin__flow_arm(w->flows, false);
-    kin__order_all();
     return !kin__flows_readable(w->flows, w->count) && !kin__ring_look_over(w->flows, true);
 }
 

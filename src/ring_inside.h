@@ -75,17 +75,17 @@ kin_err kin__ring_damaged(const kin__flow *f);
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
 void kin__ring_wake_after_put(kin__flow *f, uint32_t messages);
-void kin__ring_wake_after_get(kin__flow *f, uint32_t waits);
+void kin__ring_wake_after_get(kin__flow *f);
 static inline void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
+    if (((kin__load64(&f->gate->waits) & (KIN__WAITS_GET | KIN__FENCE)) |
+         (kin__load64(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY | KIN__FENCE))) != 0)
         kin__ring_wake_after_put(f, messages);
 }
 static inline void kin__ring_look_after_get(kin__flow *f)
 {
-    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
-    if (waits != 0)
-        kin__ring_wake_after_get(f, waits);
+    if ((kin__load64(&f->ring->waits) & KIN__WAITS_BITS) != 0)
+        kin__ring_wake_after_get(f);
 }
 
 /* A consumer, who has `getter`, looks at the tail anew. `next` stands still while nothing is worked on in place: half of all positions

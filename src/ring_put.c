@@ -117,7 +117,6 @@ static bool no_room(void *object)
     kin__ring *r = w->f->ring;
     uint32_t need;
     kin__waits_arm(&r->waits, KIN__WAITS_ROOM);
-    kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (kin__ring_look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
@@ -143,7 +142,7 @@ static bool try_once(room_wait *w, kin__ring_try attempt, void *arg, kin_err *er
     w->other = *err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w->head, w->units, &need);
     kin__ring_unlock(f, true, kin__me, entry);
     kin__ring_look_after_put(f, *err == KIN_OK);
-    if (w->since != 0 && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0 &&
+    if (w->since != 0 && (kin__load64(&f->ring->waits) & KIN__WAITS_ROOM) != 0 &&
         (*err != KIN_EFULL || w->end != KIN_OK))
         (void)kin__wake_one(f->ring->id_room); /* the wake may have been for more than one, or was not used */
     return *err != KIN_EFULL;

@@ -179,7 +179,6 @@ static bool must_sleep(void *object)
         for (size_t i = 0; i < c->count; i++)
             arm(&c->items[i]);
         KIN_CRASH_POINT("wait.armed");
-        kin__order_all();
     }
     return !anything(c);
 }
