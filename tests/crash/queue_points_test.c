@@ -387,6 +387,23 @@ static void let_go_lock(run *r)
         kin__ring_look_after_get(flow());
 }
 
+/* Nobody has slept for long: who does now sees to the order itself. */
+static void prepare_calm(run *r)
+{
+    (void)r;
+    (void)kin__and64(&flow()->gate->waits, KIN__SLEEPERS);
+    (void)kin__and64(&flow()->ring->waits, KIN__SLEEPERS);
+}
+
+/* The next to find nobody asleep finds that it is so for long. */
+static void prepare_nearly_calm(run *r)
+{
+    (void)r;
+    kin__store32(&flow()->ring->calm_gate, KIN__CALM - 1);
+    kin__store32(&flow()->ring->calm_put, KIN__CALM - 1);
+    kin__store32(&flow()->ring->calm_get, KIN__CALM - 1);
+}
+
 /* This thread's own, and it is not within. */
 static void prepare_own(run *r)
 {
@@ -601,6 +618,7 @@ static const arrangement arrangements[] = {
     /* putting */
     {"puts", PUTS, act_put, other_put_get, .at_once = true},
     {"puts first", PUTS, act_put, other_put_get, .at_once = true, .prepared = 1},
+    {"puts, nobody has slept for long", PUTS, act_put, other_put_get, .at_once = true, .prepare = prepare_nearly_calm},
     {"puts what its own latch lets in", PUTS, act_put, other_put_get_often, .at_once = true, .begin = begin_often},
     {"puts, getters sleep", PUTS, act_put, other_get, .at_once = true, .others_first = true, .others_sleep = true, .let_go = two_messages},
     {"puts, a getter has given up", PUTS, act_put, other_put_get, .at_once = true, .prepare = prepare_vain_get},
@@ -653,6 +671,8 @@ static const arrangement arrangements[] = {
     {"waits for a message", GETS, act_get, other_get, .others_sleep = true, .sleeps = true, .let_go = let_go_messages,
      .after = after_messages},
     {"waits for a message, last", GETS, act_get, other_get, .others_first = true, .others_sleep = true, .sleeps = true,
+     .let_go = let_go_messages, .after = after_messages},
+    {"waits for a message, the first for long", GETS, act_get, other_get, .prepare = prepare_calm, .others_sleep = true, .sleeps = true,
      .let_go = let_go_messages, .after = after_messages},
     {"waits to get", GETS, act_get, other_get, .prepared = 4, .prepare = prepare_lock, .others_sleep = true, .sleeps = true,
      .let_go = let_go_lock},
@@ -1059,6 +1079,8 @@ static void no_point_is_forgotten(void **state)
         if (points[i].deaths > 0 || !is_ours(points[i].file) || strstr(points[i].tests, "queue_death_test") != NULL)
             continue;
         if (test_on_windows() && strcmp(points[i].name, "ring.tidying") == 0) /* nothing is left in a bag there: os.h */
+            continue;
+        if (kin__my.session->ordered == 0 && strcmp(points[i].name, "waits.calm") == 0)
             continue;
         print_error("nobody dies at %s of %s\n", points[i].name, points[i].file);
         forgotten++;
