@@ -43,12 +43,39 @@ static bool is_over(const kin__flow *f, uint64_t tag)
     return (tag >> 4) <= kin__load64(&of->ring->unbagged);
 }
 
+static kin__ring *first_ring(const kin__flow *f) { return f->lanes != NULL ? f->lanes->ring : f->ring; }
+
+uint64_t kin__bag_dropped(const kin__flow *f) { return kin__load64(&first_ring(f)->dropped); }
+
+/* The caller has the bag. Then come those who sleep as it was full: in the caller's ring it looks for them when it lets go. */
+static void note_room(const kin__flow *f)
+{
+    kin__store64(&first_ring(f)->dropped, kin__bag_dropped(f) + 1);
+    KIN_CRASH_POINT("ring.bag.room");
+}
+
+/* Who finds the bag full sleeps on its own lane, and what filled it may be of another. */
+static void wake_for_room(const kin__flow *f)
+{
+    for (uint32_t i = 0; f->lanes != NULL && i < f->lane_count; i++) {
+        kin__ring *r = f->lanes[i].ring;
+        if ((kin__load64(&r->waits) & KIN__WAITS_ROOM) != 0)
+            kin__wake_by_bit(&r->waits, KIN__WAITS_ROOM, r->id_room, 1);
+    }
+}
+
 /* The caller has the bag. True if there were any but `own`, what belonged to the message that the caller has got. */
 static bool drop_oldest(kin__flow *f, uint64_t own)
 {
-    bool others = false;
-    for (uint64_t oldest; (oldest = os_bag_oldest(f->out)) != 0 && is_over(f, oldest); others = others || oldest != own)
+    bool any = false, others = false;
+    for (uint64_t oldest; (oldest = os_bag_oldest(f->out)) != 0 && is_over(f, oldest); any = true) {
         (void)os_bag_drop(f->out, oldest, NULL, 0);
+        others = others || oldest != own;
+    }
+    if (any) {
+        note_room(f);
+        wake_for_room(f);
+    }
     if (others)
         kin__ends_dropped();
     return others;
@@ -60,7 +87,10 @@ void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t c
     KIN_CRASH_POINT("ring.unbagging");
     kin__store64_release(&f->ring->unbagged, tag >> 4);
     if (f->lanes == NULL || OS_BAG_HANDLES == 0) {
-        if (os_bag_drop(f->out, tag, words, count)) /* with all before it */
+        bool others = os_bag_drop(f->out, tag, words, count); /* with all before it */
+        if (OS_BAG_HANDLES != 0) /* else it is never full */
+            note_room(f);
+        if (others)
             kin__ends_dropped();
     } else if (lock_bag(f, &entry)) {
         (void)drop_oldest(f, tag);

@@ -44,13 +44,13 @@ typedef struct kin__watched {
     uint64_t key; /* what those sleep on who wait for it */
 } kin__watched;
 
-/* KIN_EINVAL with a sentence if it is no open object, KIN_EPERM if this end cannot do that. */
+/* Before each look. KIN_EINVAL with a sentence if it is no open object, KIN_EPERM if this end cannot do that. */
 kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched);
 kin_err kin__connection_watch(const kin_connection *connection, bool send, kin__watched *watched);
 /* Has whoever changes it look for sleepers. */
 void kin__queue_arm(const kin_queue *queue, bool put);
 void kin__connection_arm(const kin_connection *connection, bool send);
-/* Whether it is ready now; also when it ended. */
+/* Whether it is ready now; also when it ended, or when it may be ready once what the dead left is dropped: the next watch does that. */
 bool kin__queue_ready(const kin_queue *queue, bool put);
 bool kin__connection_ready(const kin_connection *connection, bool send);
 

@@ -91,8 +91,14 @@ static kin_err check_options(const kin_queue_options *o, uint64_t *capacity)
     return KIN_OK;
 }
 
+/* What a queue's segment holds, read once: it may come from a hostile or broken process, which may go on writing. */
+typedef struct layout {
+    uint32_t lanes, flags, units;
+    uint64_t max_message;
+} layout;
+
 /* The handle of a segment that is a queue. Takes everything over if it succeeds. */
-static kin_err make_handle(kin_queue **queue, kin__header *header, const os_handle *bag)
+static kin_err make_handle(kin_queue **queue, kin__header *header, const layout *l, const os_handle *bag)
 {
     shared *s = (shared *)(void *)((char *)kin__header_data(header) + SHARED_AT);
     kin_queue *q = kin__handle_new(KIN__MARK_QUEUE, sizeof *q);
@@ -100,27 +106,27 @@ static kin_err make_handle(kin_queue **queue, kin__header *header, const os_hand
         return KIN_ENOMEM;
     q->header = header;
     q->shared = s;
-    q->lanes = s->lanes;
+    q->lanes = l->lanes;
     for (int i = 0; i < 2; i++)
         q->bag[i] = OS_BAG_HANDLES != 0 ? bag[i] : OS_NO_HANDLE;
     memcpy(q->name, s->name, NAME_SIZE - 1);
     (void)snprintf(q->shown, sizeof q->shown, "%s", q->name[0] != 0 ? q->name : "(unnamed)");
     char *at = (char *)(s + 1);
-    q->got = (s->flags & JOINABLE) != 0 ? (uint64_t *)(void *)at : NULL;
-    at += got_bytes(s->flags);
-    for (uint32_t i = 0; i < q->lanes; i++, at += lane_size(s->units)) {
+    q->got = (l->flags & JOINABLE) != 0 ? (uint64_t *)(void *)at : NULL;
+    at += got_bytes(l->flags);
+    for (uint32_t i = 0; i < q->lanes; i++, at += lane_size(l->units)) {
         kin__ring *ring = (kin__ring *)(void *)at;
         q->flows[i] = (kin__flow){.ring = ring,
                                   .data = at + sizeof *ring,
                                   .gate = &s->gate,
-                                  .mask = s->units - 1,
+                                  .mask = l->units - 1,
                                   .ordered = kin__my.session->ordered != 0,
                                   .pair = OS_NO_HANDLE,
                                   .in = q->bag[0],
                                   .out = q->bag[1],
                                   .kind = "queue",
                                   .name = q->shown,
-                                  .max_message = (size_t)s->max_message,
+                                  .max_message = (size_t)l->max_message,
                                   .got = q->got,
                                   .lanes = q->lanes > 1 ? q->flows : NULL,
                                   .lane = i,
@@ -140,31 +146,34 @@ static kin_err create(kin_queue **queue, const kin_queue_options *o)
         err = kin__order_begin();
     if (err != KIN_OK)
         return err;
-    uint32_t lanes = o->relaxed ? LANES : 1, units = (uint32_t)(capacity / lanes / KIN__UNIT);
-    uint32_t flags = (o->joinable ? JOINABLE : 0u) | (o->relaxed ? RELAXED : 0u);
+    layout l = {.lanes = o->relaxed ? LANES : 1,
+                .flags = (o->joinable ? JOINABLE : 0u) | (o->relaxed ? RELAXED : 0u),
+                .max_message = o->max_message};
+    l.units = (uint32_t)(capacity / l.lanes / KIN__UNIT);
     kin__header *header;
     err = kin__segment_new(KIN_TYPE_QUEUE,
-                           SHARED_AT + sizeof(shared) + got_bytes(flags) + lanes * (uint64_t)lane_size(units), &header);
+                           SHARED_AT + sizeof(shared) + got_bytes(l.flags) + l.lanes * (uint64_t)lane_size(l.units),
+                           &header);
     if (err != KIN_OK)
         return err;
     shared *s = (shared *)(void *)((char *)kin__header_data(header) + SHARED_AT);
-    s->lanes = lanes;
-    s->flags = flags;
-    s->units = units;
-    s->max_message = o->max_message;
+    s->lanes = l.lanes;
+    s->flags = l.flags;
+    s->units = l.units;
+    s->max_message = l.max_message;
     s->gate.id = kin__unique();
     s->gate.waits = kin__waits_new();
     s->gate.id_join = kin__unique();
     if (o->name != NULL)
         (void)snprintf(s->name, sizeof s->name, "%s", o->name);
-    char *at = (char *)(s + 1) + got_bytes(flags);
-    for (uint32_t i = 0; i < lanes; i++)
-        kin__ring_init((kin__ring *)(void *)(at + i * lane_size(units)), units, (uint32_t)o->max_items);
+    char *at = (char *)(s + 1) + got_bytes(l.flags);
+    for (uint32_t i = 0; i < l.lanes; i++)
+        kin__ring_init((kin__ring *)(void *)(at + i * lane_size(l.units)), l.units, (uint32_t)o->max_items);
     os_handle bag[2] = {OS_NO_HANDLE, OS_NO_HANDLE};
     if (OS_BAG_HANDLES != 0)
         err = os_pair_create(&bag[0], &bag[1]);
     if (err == KIN_OK)
-        err = make_handle(queue, header, bag);
+        err = make_handle(queue, header, &l, bag);
     if (err != KIN_OK) {
         os_handle_close(bag[0]);
         os_handle_close(bag[1]);
@@ -201,20 +210,22 @@ kin_err kin__queue_export(const kin_queue *q, os_handle *handles, size_t *count)
     return err;
 }
 
-/* It may come from a hostile or broken process. */
-static bool is_sound(const kin__header *header)
+static bool is_sound(const kin__header *header, layout *l)
 {
-    if (header->size < SHARED_AT + sizeof(shared))
+    uint64_t size = kin__load64(&header->size);
+    if (size < SHARED_AT + sizeof(shared))
         return false;
     const shared *s = (const shared *)(const void *)((const char *)kin__header_data(header) + SHARED_AT);
-    uint64_t left = header->size - SHARED_AT - sizeof *s;
-    if (s->lanes == 0 || s->lanes > LANES || s->units < 64 || s->units > (uint32_t)(MAX_CAPACITY / KIN__UNIT) ||
-        left < got_bytes(s->flags) || (left - got_bytes(s->flags)) / s->lanes < lane_size(s->units))
+    *l = (layout){kin__load32(&s->lanes), kin__load32(&s->flags), kin__load32(&s->units), kin__load64(&s->max_message)};
+    uint64_t left = size - SHARED_AT - sizeof *s;
+    if ((l->lanes != 1 && l->lanes != LANES) || (l->units & (l->units - 1)) != 0 || l->units < 64 ||
+        l->units > (uint32_t)(MAX_CAPACITY / KIN__UNIT) || left < got_bytes(l->flags) ||
+        (left - got_bytes(l->flags)) / l->lanes < lane_size(l->units))
         return false;
-    const char *at = (const char *)(s + 1) + got_bytes(s->flags);
-    for (uint32_t i = 0; i < s->lanes; i++, at += lane_size(s->units)) {
+    const char *at = (const char *)(s + 1) + got_bytes(l->flags);
+    for (uint32_t i = 0; i < l->lanes; i++, at += lane_size(l->units)) {
         const kin__ring *ring = (const kin__ring *)(const void *)at;
-        if (ring->units != s->units || !kin__ring_valid(ring, lane_size(s->units)))
+        if (kin__load32(&ring->units) != l->units || !kin__ring_valid(ring, lane_size(l->units)))
             return false;
     }
     return true;
@@ -225,6 +236,7 @@ kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count)
 {
     kin__header *header;
     os_handle segment;
+    layout l;
     if (count != 1 + OS_BAG_HANDLES)
         return kin__fail(KIN_EPROTO, "%zu handles are no queue", count);
     kin_err err = kin__order_begin();
@@ -237,8 +249,8 @@ kin_err kin__queue_import(kin_queue **queue, os_handle *handles, size_t count)
         os_handle_close(segment);
         return err;
     }
-    err = is_sound(header) ? make_handle(queue, header, handles + 1)
-                           : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
+    err = is_sound(header, &l) ? make_handle(queue, header, &l, handles + 1)
+                               : kin__fail(KIN_EPROTO, "the queue's segment is damaged");
     if (err != KIN_OK)
         kin__segment_release(header);
     else
@@ -300,6 +312,7 @@ static bool claim_lane(kin__flow *f, uint64_t me)
         return false;
     KIN_CRASH_POINT("queue.claimed");
     kin__latch_leave(&f->ring->putter, f->ordered, me, KIN__HELD, true);
+    kin__ring_look_after_put(f, 0); /* it may be untidy: nobody else can see to that now, and a put need not follow soon */
     return true;
 }
 
@@ -713,13 +726,20 @@ kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]
 
 /* ---- for kin_wait ---- */
 
+/* Nothing is shown or held yet, so what dead processes left in the way can be dropped. */
 kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
     kin_err err = check_queue(q, KIN_FOREVER);
-    if (err == KIN_OK)
-        watched->key = put ? own_flow(q)->ring->id_room : q->shared->gate.id;
-    return err;
+    if (err != KIN_OK)
+        return err;
+    kin__flow *first = put ? own_flow(q) : q->flows;
+    watched->key = put ? first->ring->id_room : q->shared->gate.id;
+    for (uint32_t i = 0; i < (put ? 1 : q->lanes); i++) {
+        if (kin__flow_unswept(&first[i]))
+            kin__flow_sweep(&first[i]);
+    }
+    return KIN_OK;
 }
 
 void kin__queue_arm(const kin_queue *queue, bool put)
@@ -733,6 +753,10 @@ void kin__queue_arm(const kin_queue *queue, bool put)
 bool kin__queue_ready(const kin_queue *queue, bool put)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    return !is_queue(q) || (put ? kin__flow_writable(own_flow(q), 0) : kin__flows_readable(q->flows, q->lanes)) ||
-           kin__flow_over(q->flows);
+    if (!is_queue(q) || kin__flow_over(q->flows))
+        return true;
+    if (!put)
+        return kin__flows_readable(q->flows, q->lanes);
+    kin__flow *f = own_flow(q);
+    return kin__flow_writable(f, 0) || kin__flow_unswept(f);
 }

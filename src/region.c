@@ -32,13 +32,14 @@ void kin__region_advance(kin__flow *f)
 {
     kin__ring *r = f->ring;
     kin__record *record;
-    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64(&r->tail), after;
-    while (kin__behind(tail, head) && kin__ring_step(f, head, tail, &record, &after) &&
-           kin__state_what(kin__load64(&record->state)) == KIN__FINISHED) {
+    uint64_t head = kin__load64_relaxed(&r->head), tail = kin__load64(&r->tail), before = head, after, state;
+    while (kin__behind(tail, head) && kin__ring_step(f, head, tail, &record, &after) && settle(record, &state) == KIN__FINISHED) {
         kin__ring_leave(f, after, record);
         head = after;
         KIN_CRASH_POINT("region.advanced");
     }
+    if (head != before) /* no consumer need have come by here for a long time */
+        (void)kin__ring_see_tail(r, head);
 }
 
 /* The first READY record between the head and `end`. */
@@ -225,7 +226,7 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
 static kin__record *own_record(kin__flow *f, const kin_message *m, uint32_t what, const char *how)
 {
     if (m->kin__m.what == stamp(f, what) && m->kin__m.at % KIN__UNIT == 0 &&
-        m->kin__m.at < (uint64_t)f->ring->units * KIN__UNIT && kin__state_what(m->kin__m.tag) == what &&
+        m->kin__m.at < (uint64_t)kin__flow_units(f) * KIN__UNIT && kin__state_what(m->kin__m.tag) == what &&
         kin__state_who(m->kin__m.tag) == kin__my.id)
         return (kin__record *)(void *)(f->data + m->kin__m.at);
     kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);

@@ -29,18 +29,20 @@ void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
 
 bool kin__ring_valid(const kin__ring *r, size_t size)
 {
-    return size >= sizeof *r && r->units >= 64 && (r->units & (r->units - 1)) == 0 && r->units <= (uint32_t)1 << 28 &&
-           kin__ring_size(r->units) <= size;
+    uint32_t units = size >= sizeof *r ? kin__load32(&r->units) : 0;
+    return units >= 64 && (units & (units - 1)) == 0 && units <= (uint32_t)1 << 28 && kin__ring_size(units) <= size;
 }
 
 bool kin__ring_step(const kin__flow *f, uint64_t at, uint64_t tail, kin__record **record, uint64_t *after)
 {
-    uint32_t there = kin__position(tail) - kin__position(at), to_end = f->ring->units - (kin__position(at) & f->mask);
-    for (int i = 0; i < 2 && there != 0 && there <= f->ring->units; i++) {
+    uint32_t there = kin__position(tail) - kin__position(at),
+             to_end = kin__flow_units(f) - (kin__position(at) & f->mask);
+    for (int i = 0; i < 2 && there != 0 && there <= kin__flow_units(f); i++) {
         kin__record *r = kin__record_at(f, kin__position(at));
         bool pad = r->what == KIN__PAD;
         uint64_t units = pad ? to_end : kin__record_units(r->handles, r->size);
-        if (r->handles > OS_BAG_MOST || units > there || units > to_end)
+        if (r->handles > OS_BAG_MOST || units > there || units > to_end ||
+            (kin__record_large(r) && (r->handles == 0 || r->size != 0)))
             break;
         at = kin__further(at, pad ? 0 : 1, (uint32_t)units);
         if (!pad) {
@@ -49,7 +51,7 @@ bool kin__ring_step(const kin__flow *f, uint64_t at, uint64_t tail, kin__record 
             return true;
         }
         there -= (uint32_t)units; /* what follows a pad was committed with it, and begins the ring */
-        to_end = f->ring->units;
+        to_end = kin__flow_units(f);
     }
     return false;
 }
@@ -73,10 +75,10 @@ void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
         kin__bag_tidy(f);
 }
 
-void kin__ring_wake_after_get(kin__flow *f)
+void kin__ring_wake_after_get(kin__flow *f, uint64_t which)
 {
     kin__waits_fence(&f->ring->waits, &f->ring->calm_get);
-    uint64_t waits = kin__load64(&f->ring->waits);
+    uint64_t waits = kin__load64(&f->ring->waits) & which;
     if ((waits & KIN__TELL) != 0) {
         (void)kin__and64(&f->ring->waits, ~(uint64_t)KIN__TELL);
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, 1);
@@ -85,7 +87,8 @@ void kin__ring_wake_after_get(kin__flow *f)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     if ((waits & KIN__WAITS_GETTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_GETTER, f->ring->getter.id, 1);
-    if ((waits & KIN__WAITS_JOIN) != 0 && kin__flow_items(f) == 0)
+    /* While this had the lock, who joins left it to this to notice a death. */
+    if ((waits & KIN__WAITS_JOIN) != 0 && (kin__flow_items(f) == 0 || kin__flow_unswept(f)))
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_JOIN, f->gate->id_join, KIN__EVERYONE);
     if ((waits & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
@@ -118,10 +121,13 @@ kin__latch_of kin__ring_latch(kin__flow *f, bool putter)
 static void inherit(kin__flow *f, bool putter)
 {
     KIN_CRASH_POINT("ring.taken.over");
+    kin__ring *r = f->ring;
     if (!putter)
-        kin__store32(&f->ring->returned, 1);            /* the dead may have been looking */
+        kin__store32(&r->returned, 1); /* the dead may have been looking */
+    else if (kin__behind(kin__load64_relaxed(&r->large), kin__load64_relaxed(&r->tail)))
+        kin__store64_release(&r->large, 0);             /* its large message never was one */
     if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        (void)kin__or64(&f->ring->waits, KIN__UNTIDY);
+        (void)kin__or64(&r->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
 
@@ -145,8 +151,8 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
                                    &inherited, &who);
     if (err != KIN_OK) {
         char text[192];
-        if (!putter) /* who waits for room may have left it to us to look for it */
-            kin__ring_look_after_get(f);
+        if (!putter) /* who waits for room, or joins, may have left it to us to look: the rest is for who gets the lock */
+            kin__ring_wake_after_get(f, KIN__WAITS_ROOM | KIN__WAITS_JOIN);
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text,
                          putter ? "put" : "get");

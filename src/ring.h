@@ -64,12 +64,13 @@ _Static_assert(sizeof(kin__gate) == 128, "layout in shared memory");
 
 /* Words written by different sides are on pairs of cache lines of their own. */
 typedef struct kin__ring {
-    uint64_t id_room;    /* what those sleep on who wait for room */
-    uint32_t units;      /* capacity: a power of two              */
-    uint32_t max_items;  /* 0: no limit                           */
-    uint64_t waits;      /* all but KIN__WAITS_GET                */
-    uint32_t in_place;   /* something was reserved or taken, ever */
-    uint32_t pad0[25];
+    uint64_t id_room;   /* what those sleep on who wait for room                           */
+    uint32_t units;     /* capacity: a power of two                                        */
+    uint32_t max_items; /* 0: no limit                                                     */
+    uint64_t waits;     /* all but KIN__WAITS_GET                                          */
+    uint64_t dropped;   /* how often something left the bag; of the first lane, for all    */
+    uint32_t in_place;  /* something was reserved or taken, ever                           */
+    uint32_t pad0[23];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers                                                        */
@@ -148,8 +149,10 @@ typedef struct kin__flow {
     uint64_t *abandoned; /* … that dead processes had, as far as their places were used again */
 } kin__flow;
 
+/* Its capacity: that of the memory that was found, whatever the ring's own word says by now. */
+static inline uint32_t kin__flow_units(const kin__flow *f) { return f->mask + 1; }
 /* The most bytes a message may have to lie in the ring itself. */
-static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)f->ring->units / 2 * KIN__UNIT - 64; }
+static inline size_t kin__flow_most(const kin__flow *f) { return (size_t)kin__flow_units(f) / 2 * KIN__UNIT - 64; }
 
 /* When the other fields are set: what follows from them. */
 void kin__flow_begin(kin__flow *f);

@@ -320,8 +320,8 @@ static kin_err try_get(kin__flow *f, void *arg)
         if (err != KIN_OK)
             return err;
     }
-    if (record->size != 0)
-        memcpy(sink->buffer, kin__record_bytes(record), record->size);
+    if (g->segment == NULL && sink->size != 0)
+        memcpy(sink->buffer, kin__record_bytes(record), sink->size);
     KIN_CRASH_POINT("ring.copied");
     if (f->got != NULL)
         count_got(f);

@@ -75,7 +75,7 @@ kin_err kin__ring_damaged(const kin__flow *f);
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
 void kin__ring_wake_after_put(kin__flow *f, uint32_t messages);
-void kin__ring_wake_after_get(kin__flow *f);
+void kin__ring_wake_after_get(kin__flow *f, uint64_t which); /* of the bits of `waits` */
 static inline void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
     if (((kin__load64(&f->gate->waits) & (KIN__WAITS_GET | KIN__FENCE)) |
@@ -85,7 +85,7 @@ static inline void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 static inline void kin__ring_look_after_get(kin__flow *f)
 {
     if ((kin__load64(&f->ring->waits) & KIN__WAITS_BITS) != 0)
-        kin__ring_wake_after_get(f);
+        kin__ring_wake_after_get(f, KIN__SLEEPERS);
 }
 
 /* A consumer, who has `getter`, looks at the tail anew. `next` stands still while nothing is worked on in place: half of all positions
@@ -127,6 +127,8 @@ static inline uint64_t kin__bag_tag(const kin__flow *f, uint64_t number) { retur
 kin_err kin__bag_look(kin__flow *f, const kin__bagged *bagged, size_t count, os_handle *handles);
 /* The message whose entry this was has left the ring. The caller has `getter`. */
 void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t count);
+/* Changes when something left the bag: by who found it full, before and after. */
+uint64_t kin__bag_dropped(const kin__flow *f);
 /* Drops the entries of producers that died before their message was one, as far as they are the oldest; true if there were any. The
  * caller has `putter`, nothing else. */
 bool kin__bag_purge(kin__flow *f);

@@ -17,12 +17,12 @@ kin_err kin__ring_check_size(const kin__flow *f, size_t size)
 }
 
 /* Whether `units` more fit, in one piece: `need` gets those to the end of the ring too if they must begin it. */
-static bool has_room(const kin__ring *r, uint64_t tail, uint64_t head, uint32_t units, uint32_t *need)
+static bool has_room(const kin__flow *f, uint64_t tail, uint64_t head, uint32_t units, uint32_t *need)
 {
-    uint32_t to_end = r->units - (kin__position(tail) & (r->units - 1));
+    uint32_t all = kin__flow_units(f), to_end = all - (kin__position(tail) & f->mask), most = f->ring->max_items;
     *need = units <= to_end ? units : to_end + units;
-    return r->units - (kin__position(tail) - kin__position(head)) >= *need &&
-           (r->max_items == 0 || kin__items(tail) - kin__items(head) < r->max_items);
+    return all - (kin__position(tail) - kin__position(head)) >= *need &&
+           (most == 0 || kin__items(tail) - kin__items(head) < most);
 }
 
 static bool large_in_flight(const kin__ring *r, uint64_t tail, uint64_t head)
@@ -51,10 +51,10 @@ kin_err kin__ring_place(kin__flow *f, const kin__letter *letter, uint64_t real, 
     kin__ring *r = f->ring;
     uint64_t t = *tail;
     uint32_t units = kin__record_units(letter->handle_count, letter->size), need;
-    if (!has_room(r, t, kin__load64_relaxed(&r->head_seen), units, &need)) {
+    if (!has_room(f, t, kin__load64_relaxed(&r->head_seen), units, &need)) {
         uint64_t head = kin__load64(&r->head);
         kin__store64_release(&r->head_seen, head);
-        if (!has_room(r, t, head, units, &need))
+        if (!has_room(f, t, head, units, &need))
             return KIN_EFULL;
     }
     bool large = (letter->what & KIN__LARGE) != 0;
@@ -92,7 +92,7 @@ bool kin__flow_writable(kin__flow *f, size_t size)
     uint32_t need;
     bool large = size > kin__flow_most(f);
     uint64_t tail = kin__load64(&f->ring->tail), head = kin__load64(&f->ring->head);
-    return has_room(f->ring, tail, head, kin__record_units(large ? 1 : 0, large ? 0 : size), &need) &&
+    return has_room(f, tail, head, kin__record_units(large ? 1 : 0, large ? 0 : size), &need) &&
            !(large && large_in_flight(f->ring, tail, head));
 }
 
@@ -104,8 +104,8 @@ typedef struct room_wait {
     int64_t timeout_ms;
     uint64_t deadline, since;
     kin__spin spin;
-    uint64_t head; /* as it was when there was no room */
-    bool other;    /* what was lacking was not room in the ring: whatever leaves it may help */
+    uint64_t head, dropped; /* as they were when there was no room */
+    bool other;    /* what was lacking was not room in the ring: whatever leaves it, or the bag, may help */
     bool spinning;
     bool swept;  /* what nobody will finish; once for each look: deaths wake all */
     kin_err end; /* how it ends if the next look finds none */
@@ -120,7 +120,8 @@ static bool no_room(void *object)
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (kin__ring_look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
-    return w->other ? head == w->head : !has_room(r, tail, head, w->units, &need);
+    return w->other ? head == w->head && kin__bag_dropped(w->f) == w->dropped
+                    : !has_room(w->f, tail, head, w->units, &need);
 }
 
 /* True: *err is how it ends. False: there was no room. */
@@ -138,8 +139,9 @@ static bool try_once(room_wait *w, kin__ring_try attempt, void *arg, kin_err *er
         return true;
     }
     w->head = kin__load64(&f->ring->head);
+    w->dropped = kin__bag_dropped(f);
     *err = kin__load32(&f->gate->closed) == 0 ? attempt(f, arg) : kin__ring_over(f);
-    w->other = *err == KIN_EFULL && has_room(f->ring, kin__load64_relaxed(&f->ring->tail), w->head, w->units, &need);
+    w->other = *err == KIN_EFULL && has_room(f, kin__load64_relaxed(&f->ring->tail), w->head, w->units, &need);
     kin__ring_unlock(f, true, kin__me, entry);
     kin__ring_look_after_put(f, *err == KIN_OK);
     if (w->since != 0 && (kin__load64(&f->ring->waits) & KIN__WAITS_ROOM) != 0 &&

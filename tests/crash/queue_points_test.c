@@ -747,7 +747,7 @@ static const char *const after_put[] = {"ring.committed", "ring.put", "ring.put.
 /* What is got is still there. */
 static const char *const before_get[] = {"ring.getting",   "ring.got",       "ring.got.many",   "ring.copied",      "ring.counted",
                                           "ring.taken.over",
-                                         "ring.inherited", "region.looking", "region.settled", "region.passed", "latch.taken.away", NULL};
+                                         "ring.inherited", "region.looking", "region.passed", "latch.taken.away", NULL};
 
 #define POINT(name, file, tests) {name, file, tests, 0, 0},
 static struct {

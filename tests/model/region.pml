@@ -83,19 +83,6 @@ inline lock_getter()
 }
 #define LEAVE head++; state[AT(head - 1)] = 0; who[AT(head - 1)] = 0; record[AT(head - 1)] = 0
 
-#ifndef BUG_ADVANCES_TO_NEXT
-#define ADVANCES (head < tail && state[AT(head)] == FINISHED)
-#else
-#define ADVANCES (head < next && state[AT(head)] == FINISHED)
-#endif
-inline advance()
-{
-    do
-    :: d_step { ADVANCES -> LEAVE }
-    :: !ADVANCES -> break
-    od
-}
-
 /* Within a d_step. What stands for a process that is gone is put right: the dead does nothing any more, so this is one step. */
 inline settle(p)
 {
@@ -105,6 +92,28 @@ inline settle(p)
     :: state[AT(p)] == TAKEN && !alive(who[AT(p)]) -> state[AT(p)] = READY; who[AT(p)] = 0
     :: else
     fi
+}
+
+#ifndef BUG_ADVANCES_TO_NEXT
+#define ADVANCE_TO tail
+#else
+#define ADVANCE_TO next
+#endif
+#define LEFT_BEHIND(p) ((state[AT(p)] == WRITING || state[AT(p)] == TAKEN) && !alive(who[AT(p)]))
+#define ADVANCES (head < ADVANCE_TO && (state[AT(head)] == FINISHED || LEFT_BEHIND(head)))
+inline advance()
+{
+    do
+    :: d_step {
+           ADVANCES ->
+           settle(head);
+           if
+           :: state[AT(head)] == FINISHED -> LEAVE
+           :: else
+           fi
+       }
+    :: !ADVANCES -> break
+    od
 }
 
 /* The first READY record of the region, if there is any: found. */

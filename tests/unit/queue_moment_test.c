@@ -85,6 +85,107 @@ static void nothing_returns_where_nothing_is_in_place(void **state)
     check_fails(KIN_ETIMEDOUT, kin_queue_get(queue, buffer, sizeof buffer, NULL, 20));
 }
 
+/* What is cancelled leaves without a consumer, who is not left so far behind that its place seems to lie ahead. */
+static void positions_go_round_without_a_consumer(void **state)
+{
+    (void)state;
+    char buffer[16];
+    kin__ring *r = make((kin_queue_options){0});
+    size_t most = kin__flow_most(kin__queue_flow(queue, 0));
+    for (uint64_t units = 0; units < (uint64_t)5 << 29; units += most / KIN__UNIT) { /* more than half of all positions */
+        kin_message m;
+        check(kin_queue_reserve(queue, &m, most, KIN_NOWAIT));
+        check(kin_queue_cancel(queue, &m));
+    }
+    assert_true(kin__position(r->head) > (uint32_t)1 << 31);
+    assert_false(kin__flow_readable(kin__queue_flow(queue, 0)));
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    assert_true(kin__flow_readable(kin__queue_flow(queue, 0)));
+    check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+}
+
+/* ---- what a process that died had reserved ---- */
+
+static void reserved_by_a_dead_process(size_t size)
+{
+    kin_message m;
+    kin__flow *f = kin__queue_flow(queue, 0);
+    check(kin_queue_reserve(queue, &m, size, KIN_NOWAIT));
+    kin__record *record = (kin__record *)(void *)(f->data + m.kin__m.at);
+    kin__store64(&record->state, kin__state(KIN__WRITING, (uint32_t)(record->state >> 40), kin__pid_of(KIN__PROCESSES - 1, 12345)));
+}
+
+static void death_is_noticed(void)
+{
+    kin__add32(&kin__my.session->epoch, 1);
+    kin__wake_everybody();
+}
+
+#define DEAD_THREAD ((uint64_t)0x7fffffff << 32 | 2)
+
+/* Small ones are put where it would have been: a large one need not wait for them. */
+static void a_large_one_that_never_was_is_not_in_the_way(void **state)
+{
+    (void)state;
+    static char large[40000];
+    char small[512] = {0};
+    kin__ring *r = make((kin_queue_options){.capacity = 65536});
+    r->large = (uint64_t)1 << 32 | (kin__position(r->tail) + 10);
+    kin__store64(&r->putter.word, DEAD_THREAD);
+    check(kin_queue_put(queue, small, sizeof small, KIN_NOWAIT));
+    assert_false(kin_queue_full(queue, sizeof large));
+    check(kin_queue_put(queue, large, sizeof large, KIN_NOWAIT));
+    check_fails(KIN_EFULL, kin_queue_put(queue, large, sizeof large, KIN_NOWAIT));
+}
+
+typedef struct joiner {
+    uv_thread_t thread;
+    kin_err err;
+} joiner;
+
+static void join_it(void *arg)
+{
+    joiner *j = arg;
+    j->err = kin_queue_join(queue, test_ms(20000));
+}
+
+/* It lay behind a message that somebody works on, who does not come by again when that is done. */
+static void join_ends_where_a_dead_one_had_reserved(void **state)
+{
+    (void)state;
+    kin_message m;
+    joiner j = {.err = KIN_EIO};
+    make((kin_queue_options){.joinable = true});
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    reserved_by_a_dead_process(8);
+    assert_int_equal(uv_thread_create(&j.thread, join_it, &j), 0);
+    assert_true(crash_until_asleep(1));
+    death_is_noticed();
+    crash_spin_us(20000); /* it has most likely looked, and sleeps again */
+    assert_true(crash_until_asleep(1));
+    uint64_t since = uv_hrtime();
+    check(kin_queue_take(queue, &m, KIN_NOWAIT));
+    check(kin_queue_done(queue, &m));
+    assert_int_equal(uv_thread_join(&j.thread), 0);
+    check(j.err);
+    assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000);
+}
+
+static void room_is_found_where_a_dead_one_had_reserved(void **state)
+{
+    (void)state;
+    make((kin_queue_options){.capacity = 4096});
+    size_t most = kin__flow_most(kin__queue_flow(queue, 0));
+    reserved_by_a_dead_process(most);
+    reserved_by_a_dead_process(most);
+    reserved_by_a_dead_process(80);
+    kin_waitable room = KIN_WAIT_ROOM(queue);
+    assert_false(kin__flow_writable(kin__queue_flow(queue, 0), 0));
+    death_is_noticed();
+    check(kin_wait(&room, 1, NULL, KIN_NOWAIT));
+    check(kin_queue_put(queue, NULL, 0, KIN_NOWAIT));
+}
+
 /* ---- who is in the middle of a get and does not go on ---- */
 
 /* A thread that lives, and does nothing. */
@@ -201,6 +302,46 @@ static void a_wake_is_passed_on_by_who_gives_up_at_a_lock(void **state)
         end_idle(&other);
         (void)teardown(NULL);
     }
+}
+
+/* What a dead one may have left in the bag cannot be looked for then; nothing else depends on that. */
+static void nobody_can_tidy_the_bag(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("nothing is left in a bag on this system");
+    idle other;
+    begin_idle(&other);
+    kin__ring *r = make((kin_queue_options){0});
+    kin__store64(&r->getter.word, other.me);
+    (void)kin__or64(&r->waits, KIN__UNTIDY);
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    assert_true((r->waits & KIN__UNTIDY) != 0);
+    kin__store64(&r->getter.word, 0);
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    assert_true((r->waits & KIN__UNTIDY) == 0);
+    end_idle(&other);
+}
+
+static void leave_in_bag(kin__flow *f, const kin_connection *end);
+
+/* Whoever gets a lane of a dead one need not put anything: others would find no end of what lies in the bag. */
+static void a_lane_is_tidied_by_who_gets_it(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("nothing is left in a bag on this system");
+    kin_connection *one, *other;
+    make((kin_queue_options){.relaxed = true});
+    check(kin_pipe(&one, &other, NULL));
+    kin__flow *f = kin__queue_flow(queue, 1);
+    leave_in_bag(f, other);
+    kin__store64(&f->ring->putter.word, DEAD_THREAD | KIN__OWN);
+    f->ring->putter.own = DEAD_THREAD;
+    assert_false(kin_queue_full(queue, 0));
+    assert_int_equal(os_bag_oldest(f->out), 0);
+    kin_connection_close(one);
+    kin_connection_close(other);
 }
 
 /* ---- joining ---- */
@@ -346,6 +487,110 @@ static void an_end_goes_with_what_was_left(void **state)
     }
 }
 
+/* ---- a full bag ---- */
+
+static kin_value *value;
+
+static int fill_bag(void)
+{
+    int count = 0;
+    kin_err err;
+    check(kin_value_create(&value, 1));
+    while ((err = kin_queue_put_args(queue, KIN_ARGS(value), KIN_NOWAIT)) == KIN_OK)
+        count++;
+    if (err != KIN_EMFILE)
+        check_fails(KIN_EFULL, err);
+    return count;
+}
+
+static void get_values(int count)
+{
+    for (int i = 0; i < count; i++) {
+        kin_args *args;
+        kin_value *got;
+        check(kin_queue_get_args(queue, &args, test_ms(20000)));
+        check(kin_unpack(args, &got));
+        kin_args_free(args);
+        kin_value_close(got);
+    }
+}
+
+static uint32_t turn; /* atomic: which step of a race is next */
+static OS_THREAD_LOCAL bool is_putter;
+
+static bool sleeps_for_room(void)
+{
+    return kin__my.session->threads[kin__owner_place(kin__me)].key == kin__queue_flow(queue, 0)->ring->id_room;
+}
+
+static void await_turn(uint32_t which) { (void)crash_until_at_least(&turn, which); }
+
+/* 1: the getter has moved the head, but dropped nothing; 2: the other found no room, and is about to sleep; 3: it may. */
+static void race(const char *name)
+{
+    if (!is_putter && strcmp(name, "ring.unbagging") == 0 && kin__load32(&turn) == 0) {
+        kin__store32(&turn, 1);
+        await_turn(2);
+    } else if (is_putter && strcmp(name, "park.published") == 0 && sleeps_for_room() && kin__load32(&turn) == 1) {
+        kin__store32(&turn, 2);
+        await_turn(3);
+    }
+}
+
+static void put_value(void *arg)
+{
+    waiter *w = arg;
+    if (w->put) /* else the race is of no interest */
+        await_turn(1);
+    is_putter = true;
+    w->err = kin_queue_put_args(queue, KIN_ARGS(value), w->timeout_ms);
+}
+
+static void check_putter(waiter *w, uint64_t since)
+{
+    assert_int_equal(uv_thread_join(&w->thread), 0);
+    check(w->err);
+    assert_true(uv_hrtime() - since < (uint64_t)test_ms(10000) * 1000000); /* woken, not only in time for a last look */
+}
+
+static void room_in_the_bag_wakes(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("a bag is never full on this system");
+    waiter w = {.put = true, .timeout_ms = test_ms(20000), .err = KIN_EIO};
+    make((kin_queue_options){.capacity = (size_t)1 << 22});
+    int count = fill_bag();
+    turn = 0;
+    kin__at_crash_point = race;
+    assert_int_equal(uv_thread_create(&w.thread, put_value, &w), 0);
+    get_values(1);
+    kin__store32(&turn, 3);
+    check_putter(&w, uv_hrtime());
+    kin__at_crash_point = NULL;
+    get_values(count);
+    kin_value_close(value);
+}
+
+/* Lanes have one bag together: who finds it full need have nothing in its own. */
+static void room_in_the_bag_wakes_other_lanes(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("a bag is never full on this system");
+    waiter w = {.timeout_ms = test_ms(20000), .err = KIN_EIO};
+    make((kin_queue_options){.capacity = (size_t)1 << 26, .relaxed = true});
+    int count = fill_bag();
+    assert_int_equal(uv_thread_create(&w.thread, put_value, &w), 0);
+    assert_true(crash_until_asleep(1));
+    crash_spin_us(20000); /* it has most likely looked for the last time then */
+    uint64_t since = uv_hrtime();
+    get_values(count);
+    check_putter(&w, since);
+    get_values(1);
+    kin_value_close(value);
+}
+
 #define TEST(test) cmocka_unit_test_teardown(test, teardown)
 
 int main(int argc, char **argv)
@@ -358,11 +603,19 @@ int main(int argc, char **argv)
         TEST(many_behind_what_was_done_come_once),
         TEST(many_between_taken_ones),
         TEST(nothing_returns_where_nothing_is_in_place),
+        TEST(positions_go_round_without_a_consumer),
+        TEST(a_large_one_that_never_was_is_not_in_the_way),
+        TEST(join_ends_where_a_dead_one_had_reserved),
+        TEST(room_is_found_where_a_dead_one_had_reserved),
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
+        TEST(nobody_can_tidy_the_bag),
+        TEST(a_lane_is_tidied_by_who_gets_it),
         TEST(join_sees_one_moment),
         TEST(a_forgotten_lane_is_found),
         TEST(an_end_goes_with_what_was_left),
+        TEST(room_in_the_bag_wakes),
+        TEST(room_in_the_bag_wakes_other_lanes),
     };
     return cmocka_run_group_tests_name("queue moments", tests, NULL, NULL);
 }
