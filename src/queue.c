@@ -753,10 +753,10 @@ void kin__queue_arm(const kin_queue *queue, bool put)
 bool kin__queue_ready(const kin_queue *queue, bool put)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    if (!is_queue(q) || kin__flow_over(q->flows))
+    if (!is_queue(q))
         return true;
     if (!put)
-        return kin__flows_readable(q->flows, q->lanes);
+        return kin__flows_readable(q->flows, q->lanes) || kin__flows_ended(q->flows, q->lanes, false);
     kin__flow *f = own_flow(q);
-    return kin__flow_writable(f, 0) || kin__flow_unswept(f);
+    return kin__flow_over(f) || kin__flow_writable(f, 0) || kin__flow_unswept(f);
 }

@@ -193,6 +193,16 @@ bool kin__ring_look_over(kin__flow *f, bool surely)
 
 bool kin__flow_over(kin__flow *f) { return kin__ring_look_over(f, false); }
 
+bool kin__flows_ended(kin__flow *flows, uint32_t count, bool surely)
+{
+    if (!kin__ring_look_over(flows, surely))
+        return false;
+    uint32_t by = 0;
+    for (uint32_t i = 0; i < count; i++)
+        by |= kin__region_by(&flows[i]);
+    return by != KIN__BY_OTHERS;
+}
+
 kin_err kin__ring_over(const kin__flow *f)
 {
     return f->pair == OS_NO_HANDLE ? kin__fail(KIN_EPIPE, "%s '%s' was shut down", f->kind, f->name)

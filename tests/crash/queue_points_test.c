@@ -305,6 +305,18 @@ static int act_shut(const arrangement *a)
     return kin_queue_shutdown(queue);
 }
 
+static int take_and_shut(const arrangement *a)
+{
+    int code = act_take(a);
+    return code == KIN_OK ? act_shut(a) : code;
+}
+
+static int reserve_and_shut(const arrangement *a)
+{
+    int code = reserve(a);
+    return code == KIN_OK ? act_shut(a) : code;
+}
+
 /* So that the latches become the victim's own. */
 static int begin_often(const arrangement *a)
 {
@@ -368,6 +380,14 @@ static int other_get_nothing(other *o)
 {
     int code = get(o->a, KIN_FOREVER);
     return code == KIN_EPIPE ? KIN_OK : code == KIN_OK ? KIN_EIO : code;
+}
+
+static int other_get_to_the_end(other *o)
+{
+    int code;
+    while ((code = get(o->a, KIN_FOREVER)) == KIN_OK) {
+    }
+    return code == KIN_EPIPE ? KIN_OK : code;
 }
 
 /* ---- who has the locks ---- */
@@ -727,6 +747,16 @@ static const arrangement arrangements[] = {
     /* the end */
     {"shuts down", KEEPS, act_shut, other_get_nothing, .others_first = true, .others_sleep = true, .shut = true},
     {"shuts lanes down", KEEPS, act_shut, other_get_nothing, RELAXED, .others_first = true, .others_sleep = true, .shut = true},
+    {"is done with the last, the others wait for the end", FINISHES, act_done, other_get_to_the_end, .prepared = 1, .begin = take_and_shut,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"gives the last back, the others wait for the end", KEEPS, act_give_back, other_get_to_the_end, .prepared = 1, .begin = take_and_shut,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"commits the last, the others wait for the end", PUTS, act_commit, other_get_to_the_end, .begin = reserve_and_shut, .at_once = true,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"cancels the last, the others wait for the end", DROPS, act_cancel, other_get_to_the_end, .begin = reserve_and_shut,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"gives the last of lanes back, the others wait for the end", KEEPS, act_give_back, other_get_to_the_end, RELAXED, .prepared = 1,
+     .begin = take_and_shut, .others_first = true, .others_sleep = true, .shut = true},
 };
 #define ARRANGEMENTS (sizeof arrangements / sizeof arrangements[0])
 
