@@ -1,6 +1,6 @@
 /* kin/listener.h: listening, connecting, and what can be done with such connections. Hostile peers are in listener_hostile_test.c.
  * @ctest TIMEOUT 180 */
-#include "peer_support.h"
+#include "listener_support.h"
 #include "sync_support.h"
 
 #include "atomic.h"
@@ -8,52 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-#define KEY KIN_KEY("secret")
-#define SOON test_ms(20000)
-
-static kin_listener *listener;
-static kin_connection *here, *there; /* the accepted end, the connecting one */
-static int handles;
-
-static int setup(void **state)
-{
-    (void)state;
-    handles = test_count_handles();
-    return 0;
-}
-
-/* Nothing was left open. Wine's locks get handles when two threads first meet at one, and a thread keeps some until it is quite gone. */
-static void check_handles(void)
-{
-    int now = test_count_handles();
-    assert_true(test_under_wine() ? now <= handles + 10 : now == handles);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kin_connection_close(here);
-    kin_connection_close(there);
-    kin_listener_close(listener);
-    here = there = NULL;
-    listener = NULL;
-    return 0;
-}
-
-/* Both ends of a connection, within this process. */
-static void join_ends(const char *address, const kin_listen_options *options)
-{
-    check(kin_listen(&listener, address, KEY, options));
-    check(kin_connect(&there, kin_listener_address(listener), KEY, SOON));
-    check(kin_listener_accept(listener, &here, SOON));
-}
-
-static const char *place(int which)
-{
-    return which == 0 ? peer_name() : PEER_TCP;
-}
-#define PLACES 2
 
 static void fill(uint8_t *bytes, size_t size, uint32_t seed)
 {
