@@ -1,6 +1,6 @@
 /* Descriptors becoming ready. Each watch has an epoll set of its own for its descriptors, which is itself a descriptor that
  * becomes readable; one thread per process of the program, made when first needed, waits for all those sets in another. So
- * several may watch the same descriptor, which is neither duplicated nor changed. The thread blocks all signals. A watch is
+ * several may watch the same descriptor, which is neither duplicated nor changed. A watch is
  * known to it by number: what it hears of one that was removed meanwhile means nothing. `ready` is called with the mutex,
  * so that who removes a watch has waited for that. */
 #include "posix.h"
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define LOOK_AT_ONCE 64u /* no process may have fewer descriptors */
+#define STACK 131072u
 
 static bool is_fd(intptr_t source)
 {
@@ -81,7 +82,7 @@ static void call(os_watch *w)
     }
 }
 
-static void *watch_thread(void *arg)
+static void watch_thread(void *arg)
 {
     int set = (int)(intptr_t)arg;
     for (;;) {
@@ -104,7 +105,6 @@ static void *watch_thread(void *arg)
     for (os_watch *w = watches; w != NULL; w = w->next) /* who waits looks, and watches again */
         call(w);
     pthread_mutex_unlock(&mutex);
-    return NULL;
 }
 
 /* With the mutex. */
@@ -118,19 +118,10 @@ static kin_err start_thread(void)
     set = set >= 0 ? kin__above_streams(set) : -1;
     if (set < 0)
         return kin__fail_errno("epoll_create1", "cannot watch descriptors");
-    pthread_attr_t attributes;
-    pthread_t thread;
-    kin__signals before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    kin__signals_block(&before);
-    errno = TRY("pthread_create", EAGAIN, EAGAIN, pthread_create(&thread, &attributes, watch_thread, (void *)(intptr_t)set));
-    kin__signals_restore(&before);
-    pthread_attr_destroy(&attributes);
-    if (errno != 0) {
-        kin_err err = kin__fail_errno("pthread_create", "cannot watch descriptors");
+    kin_err err = os_thread_start(watch_thread, (void *)(intptr_t)set, STACK);
+    if (err != KIN_OK) {
         (void)close(set);
-        return err;
+        return kin__fail_in(err, "cannot watch descriptors");
     }
     all_sets = set;
     owner = getpid();
