@@ -160,10 +160,9 @@ kin_err kin__connection_watch(const kin_connection *c, bool send, kin__watched *
     return err;
 }
 
-void kin__connection_arm(const kin_connection *c, bool send)
+kin_err kin__connection_arm(const kin_connection *c, bool send)
 {
-    if (kin__handle_is(c, KIN__MARK_CONNECTION))
-        c->ops->arm(c, send);
+    return kin__handle_is(c, KIN__MARK_CONNECTION) ? c->ops->arm(c, send) : KIN_OK;
 }
 
 /* One that is closed meanwhile is ready: whoever looks then gets its error. */

@@ -214,7 +214,11 @@ static void pipe_watch(const kin_connection *c, bool send, kin__watched *watched
     watched->key = send ? flow->ring->id_room : flow->gate->id;
 }
 
-static void pipe_arm(const kin_connection *c, bool send) { kin__flow_arm(flow_of(c, send), send); }
+static kin_err pipe_arm(const kin_connection *c, bool send)
+{
+    kin__flow_arm(flow_of(c, send), send);
+    return KIN_OK;
+}
 
 static bool pipe_ready(const kin_connection *c, bool send)
 {

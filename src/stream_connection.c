@@ -114,9 +114,9 @@ static void watch(const kin_connection *c, bool send, kin__watched *watched)
     watched->key = kin__wire_key(wire_of(c), send);
 }
 
-static void arm(const kin_connection *c, bool send)
+static kin_err arm(const kin_connection *c, bool send)
 {
-    kin__wire_arm(wire_of(c), send);
+    return named(c, kin__wire_arm(wire_of(c), send));
 }
 
 static bool ready(const kin_connection *c, bool send)

@@ -64,29 +64,28 @@ static kin_err key_of(const kin_waitable *item, kin__watched *watched)
     }
 }
 
-static void arm(const kin_waitable *item)
+static kin_err arm(const kin_waitable *item)
 {
     const void *x = item->of.object;
     switch (item->kind) {
     case KIN_WAIT_QUEUE_GET:
     case KIN_WAIT_QUEUE_PUT:
         kin__queue_arm(x, item->kind == KIN_WAIT_QUEUE_PUT);
-        break;
+        return KIN_OK;
     case KIN_WAIT_RECV:
     case KIN_WAIT_SEND:
-        kin__connection_arm(x, item->kind == KIN_WAIT_SEND);
-        break;
+        return kin__connection_arm(x, item->kind == KIN_WAIT_SEND);
     case KIN_WAIT_LISTENER:
         kin__listener_arm(x);
-        break;
+        return KIN_OK;
     case KIN_WAIT_EVENT:
         kin__event_arm(x);
-        break;
+        return KIN_OK;
     case KIN_WAIT_SEMAPHORE:
         kin__semaphore_arm(x);
-        break;
+        return KIN_OK;
     default: /* the end of a process wakes everybody */
-        break;
+        return KIN_OK;
     }
 }
 
@@ -123,6 +122,7 @@ typedef struct call {
     kin__keys keys;
     uint64_t me;
     uint32_t fired; /* the watch has seen one */
+    kin_err failed; /* one could not be armed, so there can be no sleep; the sentence has been given */
 } call;
 
 /* The item that source `n` is. */
@@ -163,7 +163,7 @@ static kin_err look(call *c)
 /* Whether a look is worth while. */
 static bool anything(const call *c)
 {
-    if (kin__load32(&c->fired) != 0)
+    if (kin__load32(&c->fired) != 0 || c->failed != KIN_OK)
         return true;
     for (size_t i = 0; i < c->count && c->objects > 0; i++) {
         if (is_ready(&c->items[i]))
@@ -176,8 +176,11 @@ static bool must_sleep(void *object)
 {
     call *c = object;
     if (c->objects > 0) {
-        for (size_t i = 0; i < c->count; i++)
-            arm(&c->items[i]);
+        for (size_t i = 0; i < c->count && c->failed == KIN_OK; i++) {
+            c->failed = arm(&c->items[i]);
+            if (c->failed != KIN_OK)
+                kin__fail_in(c->failed, "kin_wait, item %zu", i);
+        }
         KIN_CRASH_POINT("wait.armed");
         kin__order_all();
     }
@@ -216,7 +219,7 @@ static kin_err sleep_once(call *c, uint64_t deadline)
         err = kin__park_on(&wait);
     } while (err == KIN_OK && !anything(c));
     os_watch_remove(watch, c->sources);
-    return err;
+    return err == KIN_OK ? c->failed : err;
 }
 
 static bool took_a_source(const call *c)

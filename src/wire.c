@@ -10,7 +10,6 @@
 #include <string.h>
 
 enum { TAKEN = 1, WANTED = 2, WATCHED = 4 };
-enum { UNWATCHED = 2 }; /* of kin__turn.fired: it could not be watched */
 #define CLOSED ((uint64_t)1 << 63)
 #define CHUNK ((size_t)65536)
 #define FINISHER_STACK 65536u
@@ -494,7 +493,7 @@ static void watch_fired(void *arg)
     (void)kin__wake_all(t->watch_key);
 }
 
-void kin__wire_arm(kin__wire *wire, bool send)
+kin_err kin__wire_arm(kin__wire *wire, bool send)
 {
     kin__turn *t = send ? &wire->sending : &wire->receiving;
     kin__error_kept kept;
@@ -502,8 +501,9 @@ void kin__wire_arm(kin__wire *wire, bool send)
     kin__error_keep(&kept);
     if (!join(wire)) {
         kin__error_back(&kept);
-        return;
+        return KIN_OK; /* it is ready: who uses it is told */
     }
+    kin_err err = KIN_OK;
     kin__or32(&t->word, WATCHED);
     uv_mutex_lock(&wire->watching);
     if (t->watch != NULL && kin__load32(&t->fired) != 0) {
@@ -512,15 +512,16 @@ void kin__wire_arm(kin__wire *wire, bool send)
     }
     if (t->watch == NULL) {
         kin__store32(&t->fired, 0);
-        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source) &&
-            os_watch_add(&source, 1, watch_fired, t, &t->watch) != KIN_OK) {
+        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source))
+            err = os_watch_add(&source, 1, watch_fired, t, &t->watch);
+        if (err != KIN_OK)
             t->watch = NULL;
-            kin__store32(&t->fired, UNWATCHED); /* it seems to be ready then, and who uses it finds out */
-        }
     }
     uv_mutex_unlock(&wire->watching);
-    kin__error_back(&kept);
     part(wire);
+    if (err == KIN_OK)
+        kin__error_back(&kept);
+    return err;
 }
 
 /* Gives the turn back to those who want it; kin_wait goes on watching, unless a message came in between. */
@@ -552,7 +553,6 @@ bool kin__wire_ready(kin__wire *wire, bool send)
             ready = pump(wire) != KIN_OK || wire->frame.complete;
         leave_quietly(t);
     }
-    ready = ready || kin__load32(&t->fired) == UNWATCHED;
     part(wire);
     kin__error_back(&kept);
     return ready;

@@ -56,7 +56,7 @@ typedef struct kin_waitable {
  * NULL) gets how many. With none it waits for the time-out or an interruption. Uses no CPU while it waits.
  * KIN_ETIMEDOUT     none in time; all are marked as not ready
  * KIN_EINTERRUPTED  this process was asked to stop (kin_process_interrupt); things that are ready come first
- * KIN_EINVAL        an item is no open object of its kind: the message says which. KIN_EAGAIN, KIN_ENOMEM */
+ * KIN_EINVAL        an item is no open object of its kind: the message says which. KIN_EAGAIN, KIN_ENOMEM, KIN_EMFILE */
 KIN_API kin_err kin_wait(kin_waitable *items, size_t count, size_t *ready, int64_t timeout_ms);
 
 /* Room to put or send; a descriptor (Windows: a SOCKET) to read or write; a HANDLE of Windows. */

@@ -62,7 +62,10 @@ static uint64_t began(int64_t pid)
 
 kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process)
 {
-    int fd = TRY("pidfd_open", -1, EMFILE, kin__pidfd_open(pid));
+    int fd;
+    do {
+        fd = TRY("pidfd_open", -1, EMFILE, kin__above_streams(kin__pidfd_open(pid)));
+    } while (kin__try_again(fd));
     if (fd < 0)
         return kin__fail_errno("pidfd_open", "cannot open process %lld", (long long)pid);
     if (began(pid) > birthday) { /* its number was given to a younger one */
@@ -127,7 +130,7 @@ static kin_err start_watching(void)
 {
     if (watch_set >= 0 && watch_owner == getpid())
         return KIN_OK;
-    int set = TRY("epoll_create1", -1, EMFILE, epoll_create1(EPOLL_CLOEXEC));
+    int set = kin__new_epoll();
     if (set < 0)
         return kin__fail_errno("epoll_create1", "cannot watch processes");
     kin_err err = os_thread_start(watch_thread, (void *)(intptr_t)set, STACK);
