@@ -524,7 +524,7 @@ kin_err kin__wire_arm(kin__wire *wire, bool send)
     return err;
 }
 
-/* Gives the turn back to those who want it; kin_wait goes on watching, unless a message came in between. */
+/* Gives the turn back after a look for nothing: to those who want it; kin_wait goes on watching. */
 static void leave_quietly(kin__turn *t)
 {
     uint32_t word = kin__load32(&t->word);
@@ -551,7 +551,10 @@ bool kin__wire_ready(kin__wire *wire, bool send)
             ready = t->ended != KIN_OK || is_ready_now(wire, OS_STREAM_WRITE);
         else
             ready = pump(wire) != KIN_OK || wire->frame.complete;
-        leave_quietly(t);
+        if (ready)
+            leave_turn(t); /* others could not look meanwhile */
+        else
+            leave_quietly(t);
     }
     part(wire);
     kin__error_back(&kept);

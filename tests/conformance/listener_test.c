@@ -485,6 +485,58 @@ static void woken(void **state)
     }
 }
 
+/* Several wait for the same message, which none of them takes: all are told. */
+typedef struct looker {
+    uv_barrier_t *turn;
+    int rounds;
+    kin_err err;
+} looker;
+
+static void look_on(void *arg)
+{
+    looker *me = arg;
+    for (int round = 0; round < me->rounds; round++) {
+        (void)uv_barrier_wait(me->turn);
+        kin_waitable w[] = {KIN_WAIT_FOR(here)};
+        kin_err err = me->err == KIN_OK ? kin_wait(w, 1, NULL, SOON) : KIN_OK;
+        if (err != KIN_OK)
+            me->err = err;
+        (void)uv_barrier_wait(me->turn);
+    }
+}
+
+static void seen_by_all(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { LOOKERS = 3 };
+    int rounds = test_scale(3000, 50);
+    for (int i = 0; i < PLACES; i++) {
+        join_ends(place(i), NULL);
+        looker lookers[LOOKERS];
+        uv_thread_t threads[LOOKERS];
+        uv_barrier_t turn;
+        assert_int_equal(uv_barrier_init(&turn, LOOKERS + 1), 0);
+        for (int n = 0; n < LOOKERS; n++) {
+            lookers[n] = (looker){.turn = &turn, .rounds = rounds};
+            assert_int_equal(uv_thread_create(&threads[n], look_on, &lookers[n]), 0);
+        }
+        for (int round = 0; round < rounds; round++) {
+            char byte;
+            (void)uv_barrier_wait(&turn);
+            check(kin_connection_send(there, "x", 1, SOON));
+            (void)uv_barrier_wait(&turn);
+            check(kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT));
+        }
+        for (int n = 0; n < LOOKERS; n++) {
+            assert_int_equal(uv_thread_join(&threads[n]), 0);
+            assert_int_equal(lookers[n].err, KIN_OK);
+        }
+        uv_barrier_destroy(&turn);
+        (void)teardown(NULL);
+    }
+}
+
 /* ---- many at once ---- */
 
 enum { SENDERS = 4, RECEIVERS = 3, EACH = 400 };
@@ -888,6 +940,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(asleep_without_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(woken, setup, teardown),
+        cmocka_unit_test_setup_teardown(seen_by_all, setup, teardown),
         cmocka_unit_test_setup_teardown(never_mixed, setup, teardown),
         cmocka_unit_test_setup_teardown(many_clients, setup, teardown),
         cmocka_unit_test_setup_teardown(backlog, setup, teardown),
