@@ -410,6 +410,55 @@ static void killed_in_the_middle(void **state)
     }
 }
 
+/* A message that does not end, as fast as it goes: whoever has no time does not read it for ever. */
+typedef struct pourer {
+    os_stream *stream;
+    uint32_t poured, stop; /* 64 KiB each */
+} pourer;
+
+static void pour(void *arg)
+{
+    static const char bytes[65536];
+    pourer *p = arg;
+    while (kin__load32(&p->stop) == 0 && peer_write(p->stream, bytes, sizeof bytes))
+        kin__add32(&p->poured, 1);
+}
+
+static void no_end(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { MESSAGE = 16383, A_FEW = 2000, CALLS = 4 }; /* 64 KiB each */
+    begin(1, (kin_listen_options){0});
+    for (int what = 0; what < CALLS; what++) {
+        pourer p = {.stream = peer_connect(where)};
+        uv_thread_t thread;
+        char byte;
+        assert_true(p.stream != NULL && peer_prove(p.stream, false, "secret"));
+        check(kin_listener_accept(listener, &here, SOON));
+        kin_waitable w[] = {KIN_WAIT_FOR(here)};
+        assert_true(peer_write(p.stream, "\x3f\xff\0\0", 4));
+        assert_int_equal(uv_thread_create(&thread, pour, &p), 0);
+        while (kin__load32(&p.poured) < 2)
+            os_yield();
+        kin_err err = what == 0   ? kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT)
+                      : what == 1 ? kin_connection_poll(here, KIN_NOWAIT)
+                      : what == 2 ? kin_wait(w, 1, NULL, KIN_NOWAIT)
+                                  : kin_connection_recv(here, &byte, 1, NULL, 1);
+        uint32_t poured = kin__load32(&p.poured);
+        kin__store32(&p.stop, 1);
+        kin_connection_close(here);
+        here = NULL;
+        assert_int_equal(uv_thread_join(&thread), 0);
+        os_stream_close(p.stream);
+        if (err != KIN_ETIMEDOUT || poured >= A_FEW)
+            print_message("call %d: error %d after %u of %d\n", what, err, poured, MESSAGE);
+        assert_int_equal(err, KIN_ETIMEDOUT);
+        assert_true(poured < A_FEW);
+    }
+    serve_an_honest_one();
+}
+
 /* ---- hostile listeners ---- */
 
 typedef struct host {
@@ -595,6 +644,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(half_a_message, setup, teardown),
         cmocka_unit_test_setup_teardown(promises, setup, teardown),
         cmocka_unit_test_setup_teardown(killed_in_the_middle, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_end, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_listeners, setup, teardown),
         cmocka_unit_test_setup_teardown(every_call_fails_once, setup, teardown),
     };
