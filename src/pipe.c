@@ -209,18 +209,23 @@ static kin_err pipe_poll(kin_connection *c, int64_t timeout_ms) { return kin__fl
 
 static kin__flow *flow_of(const kin_connection *c, bool send) { return send ? &end_of(c)->out : &end_of(c)->in; }
 
-static void pipe_watch(const kin_connection *c, bool send, kin__watched *watched)
+static kin_err pipe_watch(const kin_connection *c, bool send, size_t room, kin__watched *watched)
 {
     const kin__flow *flow = flow_of(c, send);
     watched->key = send ? flow->ring->id_room : flow->gate->id;
+    return send ? kin__flow_check_room(flow, room) : KIN_OK;
 }
 
-static void pipe_arm(const kin_connection *c, bool send) { kin__flow_arm(flow_of(c, send), send); }
+static kin_err pipe_arm(const kin_connection *c, bool send)
+{
+    kin__flow_arm(flow_of(c, send), send);
+    return KIN_OK;
+}
 
-static bool pipe_ready(const kin_connection *c, bool send)
+static bool pipe_ready(const kin_connection *c, bool send, size_t room)
 {
     kin__flow *flow = flow_of(c, send);
-    return (send ? kin__flow_writable(flow, 0) : kin__flow_readable(flow)) || kin__flow_over(flow);
+    return (send ? kin__flow_has_room(flow, room) : kin__flow_readable(flow)) || kin__flow_over(flow);
 }
 
 /* ---- closing and passing ---- */

@@ -727,13 +727,15 @@ kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]
 /* ---- for kin_wait ---- */
 
 /* Nothing is shown or held yet, so what dead processes left in the way can be dropped. */
-kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched)
+kin_err kin__queue_watch(const kin_queue *queue, bool put, size_t room, kin__watched *watched)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
     kin_err err = check_queue(q, KIN_FOREVER);
     if (err != KIN_OK)
         return err;
     kin__flow *first = put ? own_flow(q) : q->flows;
+    if (put && (err = kin__flow_check_room(first, room)) != KIN_OK)
+        return err;
     watched->key = put ? first->ring->id_room : q->shared->gate.id;
     for (uint32_t i = 0; i < (put ? 1 : q->lanes); i++) {
         if (kin__flow_unswept(&first[i]))
@@ -750,7 +752,7 @@ void kin__queue_arm(const kin_queue *queue, bool put)
 }
 
 /* One that is closed meanwhile is ready: whoever looks then gets its error. */
-bool kin__queue_ready(const kin_queue *queue, bool put)
+bool kin__queue_ready(const kin_queue *queue, bool put, size_t room)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
     if (!is_queue(q))
@@ -758,5 +760,5 @@ bool kin__queue_ready(const kin_queue *queue, bool put)
     if (!put)
         return kin__flows_readable(q->flows, q->lanes) || kin__flows_ended(q->flows, q->lanes, false);
     kin__flow *f = own_flow(q);
-    return kin__flow_over(f) || kin__flow_writable(f, 0) || kin__flow_unswept(f);
+    return kin__flow_over(f) || kin__flow_has_room(f, room) || kin__flow_unswept(f);
 }

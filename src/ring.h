@@ -205,6 +205,9 @@ kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 /* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
+/* The same for kin_wait: `room` is a size, or KIN__ROOM. KIN_EMSGSIZE: there will never be so much. */
+bool kin__flow_has_room(kin__flow *f, size_t room);
+kin_err kin__flow_check_room(const kin__flow *f, size_t room);
 /* Whether there is a message that a get would find now. Takes `getter` if that cannot be told without. */
 bool kin__flow_has(kin__flow *f);
 /* How many messages there are, those not counted that are given up and still lie behind older ones. */

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "fault.h"
+#include "kin/wait.h"
 #include "segment.h"
 
 #include <string.h>
@@ -94,6 +95,17 @@ bool kin__flow_writable(kin__flow *f, size_t size)
     uint64_t tail = kin__load64(&f->ring->tail), head = kin__load64(&f->ring->head);
     return has_room(f, tail, head, kin__record_units(large ? 1 : 0, large ? 0 : size), &need) &&
            !(large && large_in_flight(f->ring, tail, head));
+}
+
+bool kin__flow_has_room(kin__flow *f, size_t room)
+{
+    size_t eighth = (size_t)kin__flow_units(f) * KIN__UNIT / 8 - KIN__UNIT;
+    return kin__flow_writable(f, room == KIN__ROOM ? eighth : room);
+}
+
+kin_err kin__flow_check_room(const kin__flow *f, size_t room)
+{
+    return room == KIN__ROOM ? KIN_OK : kin__ring_check_size(f, room);
 }
 
 /* ---- waiting for room ---- */

@@ -10,9 +10,11 @@
 #include <string.h>
 
 enum { TAKEN = 1, WANTED = 2, WATCHED = 4 };
-enum { UNWATCHED = 2 }; /* of kin__turn.fired: it could not be watched */
 #define CLOSED ((uint64_t)1 << 63)
 #define CHUNK ((size_t)65536)
+/* A message that does not end is read in pieces, and this many of them when the time is over: more than a system keeps. */
+#define PIECE_MOST ((size_t)1 << 20)
+#define PIECES_MOST 16u
 #define FINISHER_STACK 65536u
 
 /* ---- who uses it ---- */
@@ -221,11 +223,16 @@ static kin_err sleep_for(kin__wire *w, os_stream_for what, uint64_t deadline)
     return err;
 }
 
+static bool is_over(uint64_t deadline)
+{
+    return deadline != OS_NEVER && kin__now_ns() >= deadline;
+}
+
 static kin_err await(kin__wire *w, os_stream_for what, uint64_t deadline, bool plain)
 {
     if (plain)
         return os_stream_wait(w->stream, what, deadline);
-    if (deadline != OS_NEVER && kin__now_ns() >= deadline)
+    if (is_over(deadline))
         return is_ready_now(w, what) ? KIN_OK : kin__fail(KIN_ETIMEDOUT, "too late");
     return sleep_for(w, what, deadline);
 }
@@ -282,6 +289,7 @@ static kin_err fill(kin__wire *w, bool *any)
     bool messages = os_stream_has_messages(w->stream), whole = false;
     size_t space = 0, got = 0;
     uint8_t *room = messages ? NULL : kin__frame_room(&w->frame, CHUNK, &space);
+    space = space < PIECE_MOST ? space : PIECE_MOST;
     kin_err err = os_stream_read(w->stream, room != NULL ? room : w->chunk, room != NULL ? space : CHUNK, &got, &whole);
     if (err == KIN_EPIPE && kin__frame_begun(&w->frame))
         return kin__fail(KIN_EPIPE, "the other side closed its end, or died, in the middle of a message");
@@ -299,13 +307,14 @@ static kin_err fill(kin__wire *w, bool *any)
     return KIN_OK;
 }
 
-/* Reads on until there is a message, or nothing more for now. */
-static kin_err pump(kin__wire *w)
+/* Reads on until there is a message, or nothing more for now, or for too long after the deadline. */
+static kin_err pump(kin__wire *w, uint64_t deadline)
 {
     kin__turn *t = &w->receiving;
     if (t->ended != KIN_OK)
         return kin__fail_text(t->ended, t->why);
-    for (bool any = true; !w->frame.complete && any;) {
+    unsigned reads = 0;
+    for (bool any = true; !w->frame.complete && any && (reads++ < PIECES_MOST || !is_over(deadline));) {
         bool more = w->piece || w->chunk_at < w->chunk_end;
         kin_err err = more ? digest(w) : fill(w, &any);
         if (err == KIN_EPROTO) { /* no telling where the next message begins */
@@ -322,12 +331,15 @@ static kin_err pump(kin__wire *w)
 static kin_err await_message(kin__wire *w, uint64_t deadline)
 {
     for (;;) {
-        kin_err err = pump(w);
+        bool last = is_over(deadline);
+        kin_err err = pump(w, deadline);
         if (err != KIN_OK || w->frame.complete)
             return err;
+        if (last)
+            return late(false);
         err = await(w, OS_STREAM_READ, deadline, w->plain);
-        if (err != KIN_OK)
-            return err == KIN_ETIMEDOUT ? late(false) : failed(w, &w->receiving, err);
+        if (err != KIN_OK && err != KIN_ETIMEDOUT)
+            return failed(w, &w->receiving, err);
     }
 }
 
@@ -494,7 +506,7 @@ static void watch_fired(void *arg)
     (void)kin__wake_all(t->watch_key);
 }
 
-void kin__wire_arm(kin__wire *wire, bool send)
+kin_err kin__wire_arm(kin__wire *wire, bool send)
 {
     kin__turn *t = send ? &wire->sending : &wire->receiving;
     kin__error_kept kept;
@@ -502,8 +514,9 @@ void kin__wire_arm(kin__wire *wire, bool send)
     kin__error_keep(&kept);
     if (!join(wire)) {
         kin__error_back(&kept);
-        return;
+        return KIN_OK; /* it is ready: who uses it is told */
     }
+    kin_err err = KIN_OK;
     kin__or32(&t->word, WATCHED);
     uv_mutex_lock(&wire->watching);
     if (t->watch != NULL && kin__load32(&t->fired) != 0) {
@@ -512,18 +525,19 @@ void kin__wire_arm(kin__wire *wire, bool send)
     }
     if (t->watch == NULL) {
         kin__store32(&t->fired, 0);
-        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source) &&
-            os_watch_add(&source, 1, watch_fired, t, &t->watch) != KIN_OK) {
+        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source))
+            err = os_watch_add(&source, 1, watch_fired, t, &t->watch);
+        if (err != KIN_OK)
             t->watch = NULL;
-            kin__store32(&t->fired, UNWATCHED); /* it seems to be ready then, and who uses it finds out */
-        }
     }
     uv_mutex_unlock(&wire->watching);
-    kin__error_back(&kept);
     part(wire);
+    if (err == KIN_OK)
+        kin__error_back(&kept);
+    return err;
 }
 
-/* Gives the turn back to those who want it; kin_wait goes on watching, unless a message came in between. */
+/* Gives the turn back after a look for nothing: to those who want it; kin_wait goes on watching. */
 static void leave_quietly(kin__turn *t)
 {
     uint32_t word = kin__load32(&t->word);
@@ -549,10 +563,12 @@ bool kin__wire_ready(kin__wire *wire, bool send)
         if (send)
             ready = t->ended != KIN_OK || is_ready_now(wire, OS_STREAM_WRITE);
         else
-            ready = pump(wire) != KIN_OK || wire->frame.complete;
-        leave_quietly(t);
+            ready = pump(wire, 0) != KIN_OK || wire->frame.complete; /* what does not end goes on with the next look */
+        if (ready)
+            leave_turn(t); /* others could not look meanwhile */
+        else
+            leave_quietly(t);
     }
-    ready = ready || kin__load32(&t->fired) == UNWATCHED;
     part(wire);
     kin__error_back(&kept);
     return ready;

@@ -35,5 +35,7 @@ bool peer_hear(os_stream *stream, void *message, size_t space, size_t *size, boo
 bool peer_is_ended(os_stream *stream);
 /* Goes through the handshake as an honest peer. */
 bool peer_prove(os_stream *stream, bool server, const char *key);
+/* The same byte by byte (not on a stream with messages), doing nothing for `pause` ms after each eighth. */
+bool peer_prove_slowly(os_stream *stream, bool server, const char *key, int64_t pause);
 
 #endif

@@ -39,7 +39,11 @@ struct os_port {
 
 static int new_socket(int family)
 {
-    return TRY("socket", -1, EMFILE, kin__above_streams(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+    int fd;
+    do {
+        fd = TRY("socket", -1, EMFILE, kin__above_streams(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+    } while (kin__try_again(fd));
+    return fd;
 }
 
 static void set_option(int fd, int level, int option)
@@ -127,6 +131,8 @@ static kin_err lock_beside(const char *path, int *lock)
     for (;;) {
         struct stat mine, there;
         int fd = TRY("open", -1, EMFILE, kin__above_streams(open(beside, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600)));
+        if (kin__try_again(fd))
+            continue;
         if (fd < 0)
             return kin__fail_errno("open", "cannot open '%s', which is locked by who listens at '%s'", beside, path);
         if (fstat(fd, &mine) != 0 || !S_ISREG(mine.st_mode) || mine.st_uid != geteuid()) {
@@ -454,11 +460,8 @@ kin_err os_port_accept(os_port *port, os_stream **stream, uint64_t deadline)
             return kin__fail(KIN_ECANCELLED, "the listener is being closed");
         if (err != KIN_OK)
             return err;
-        int fd = TRY("accept4", -1, EMFILE, accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (fd < 0 && errno == EMFILE && kin__more_descriptors(1))
-            fd = accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        fd = kin__above_streams(fd);
-        if (fd < 0 && is_passing(errno))
+        int fd = TRY("accept4", -1, EMFILE, kin__above_streams(accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)));
+        if (kin__try_again(fd) || (fd < 0 && is_passing(errno)))
             continue;
         if (fd < 0)
             return kin__fail_errno("accept4", "cannot take a connection");

@@ -1,6 +1,6 @@
 /* kin/listener.h: listening, connecting, and what can be done with such connections. Hostile peers are in listener_hostile_test.c.
  * @ctest TIMEOUT 180 */
-#include "peer_support.h"
+#include "listener_support.h"
 #include "sync_support.h"
 
 #include "atomic.h"
@@ -8,52 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-#define KEY KIN_KEY("secret")
-#define SOON test_ms(20000)
-
-static kin_listener *listener;
-static kin_connection *here, *there; /* the accepted end, the connecting one */
-static int handles;
-
-static int setup(void **state)
-{
-    (void)state;
-    handles = test_count_handles();
-    return 0;
-}
-
-/* Nothing was left open. Wine's locks get handles when two threads first meet at one, and a thread keeps some until it is quite gone. */
-static void check_handles(void)
-{
-    int now = test_count_handles();
-    assert_true(test_under_wine() ? now <= handles + 10 : now == handles);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kin_connection_close(here);
-    kin_connection_close(there);
-    kin_listener_close(listener);
-    here = there = NULL;
-    listener = NULL;
-    return 0;
-}
-
-/* Both ends of a connection, within this process. */
-static void join_ends(const char *address, const kin_listen_options *options)
-{
-    check(kin_listen(&listener, address, KEY, options));
-    check(kin_connect(&there, kin_listener_address(listener), KEY, SOON));
-    check(kin_listener_accept(listener, &here, SOON));
-}
-
-static const char *place(int which)
-{
-    return which == 0 ? peer_name() : PEER_TCP;
-}
-#define PLACES 2
 
 static void fill(uint8_t *bytes, size_t size, uint32_t seed)
 {
@@ -531,6 +485,58 @@ static void woken(void **state)
     }
 }
 
+/* Several wait for the same message, which none of them takes: all are told. */
+typedef struct looker {
+    uv_barrier_t *turn;
+    int rounds;
+    kin_err err;
+} looker;
+
+static void look_on(void *arg)
+{
+    looker *me = arg;
+    for (int round = 0; round < me->rounds; round++) {
+        (void)uv_barrier_wait(me->turn);
+        kin_waitable w[] = {KIN_WAIT_FOR(here)};
+        kin_err err = me->err == KIN_OK ? kin_wait(w, 1, NULL, SOON) : KIN_OK;
+        if (err != KIN_OK)
+            me->err = err;
+        (void)uv_barrier_wait(me->turn);
+    }
+}
+
+static void seen_by_all(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { LOOKERS = 3 };
+    int rounds = test_scale(3000, 50);
+    for (int i = 0; i < PLACES; i++) {
+        join_ends(place(i), NULL);
+        looker lookers[LOOKERS];
+        uv_thread_t threads[LOOKERS];
+        uv_barrier_t turn;
+        assert_int_equal(uv_barrier_init(&turn, LOOKERS + 1), 0);
+        for (int n = 0; n < LOOKERS; n++) {
+            lookers[n] = (looker){.turn = &turn, .rounds = rounds};
+            assert_int_equal(uv_thread_create(&threads[n], look_on, &lookers[n]), 0);
+        }
+        for (int round = 0; round < rounds; round++) {
+            char byte;
+            (void)uv_barrier_wait(&turn);
+            check(kin_connection_send(there, "x", 1, SOON));
+            (void)uv_barrier_wait(&turn);
+            check(kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT));
+        }
+        for (int n = 0; n < LOOKERS; n++) {
+            assert_int_equal(uv_thread_join(&threads[n]), 0);
+            assert_int_equal(lookers[n].err, KIN_OK);
+        }
+        uv_barrier_destroy(&turn);
+        (void)teardown(NULL);
+    }
+}
+
 /* ---- many at once ---- */
 
 enum { SENDERS = 4, RECEIVERS = 3, EACH = 400 };
@@ -934,6 +940,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(asleep_without_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(woken, setup, teardown),
+        cmocka_unit_test_setup_teardown(seen_by_all, setup, teardown),
         cmocka_unit_test_setup_teardown(never_mixed, setup, teardown),
         cmocka_unit_test_setup_teardown(many_clients, setup, teardown),
         cmocka_unit_test_setup_teardown(backlog, setup, teardown),
