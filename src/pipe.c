@@ -59,6 +59,8 @@ static kin__ring *ring_of(kin__gate *gate) { return (kin__ring *)(void *)(gate +
 
 /* ---- making ends ---- */
 
+static const char unnamed[40] = "(unnamed)";
+
 static void make_flow(pipe_end *e, kin__flow *flow, const layout *l, size_t index)
 {
     kin__gate *gate = block(e->shared, l->units, index);
@@ -74,7 +76,7 @@ static void make_flow(pipe_end *e, kin__flow *flow, const layout *l, size_t inde
                         .in = bag,
                         .out = bag,
                         .kind = "connection",
-                        .name = e->c.name,
+                        .name = e->c.name[0] != 0 ? e->c.name : unnamed,
                         .max_message = l->max_message};
     kin__flow_begin(flow);
 }

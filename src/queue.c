@@ -426,14 +426,14 @@ kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeo
     kin_err err = check_queue(q, timeout_ms);
     if (err != KIN_OK)
         return err;
-    if (data == NULL || size == NULL)
-        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown,
-                         data == NULL ? "message" : "size");
+    if (data == NULL)
+        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the message", q->shown);
     kin__sink sink = {.what = KIN__BYTES};
     err = kin__get_new(&(kin__source){"queue", q->shown, get_from_any, q}, &sink, 0, timeout_ms);
     if (err == KIN_OK) {
         *data = sink.buffer;
-        *size = sink.size;
+        if (size != NULL)
+            *size = sink.size;
     }
     return err;
 }

@@ -166,7 +166,7 @@ kin_err kin__get_wait_more(kin__get_wait *w)
                                           .object = w,
                                           .deadline = w->deadline,
                                           .since = w->since,
-                                          .kind = KIN_TYPE_QUEUE,
+                                          .kind = kin__flow_type(f),
                                           .name = f->name,
                                           .interruptible = true});
     return KIN_OK;

@@ -63,6 +63,9 @@ static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin_
     kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);
 }
 
+/* What a waiter says that it waits for. */
+static inline kin_type kin__flow_type(const kin__flow *f) { return f->pair == OS_NO_HANDLE ? KIN_TYPE_QUEUE : KIN_TYPE_CONNECTION; }
+
 /* Sleeps. KIN_ETIMEDOUT also if there was no need to and it is too late: what keeps somebody awake need not be for it. */
 kin_err kin__ring_sleep(const kin__wait *wait);
 

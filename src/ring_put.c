@@ -171,6 +171,9 @@ static kin_err wait_for_room(room_wait *w)
         kin__flow_sweep(f);
         return KIN_OK;
     }
+    if (w->end == KIN_EFULL && w->other)
+        return kin__fail(KIN_EFULL, "%s '%s': what is on its way beside it (a large message, or as many objects as can be) must be got first",
+                         f->kind, f->name);
     if (w->end != KIN_OK)
         return w->end == KIN_EFULL       ? kin__fail(KIN_EFULL, "%s '%s' is full", f->kind, f->name)
                : w->end == KIN_ETIMEDOUT ? kin__fail(KIN_ETIMEDOUT, "%s '%s': no room within %lld ms", f->kind, f->name,
@@ -187,7 +190,7 @@ static kin_err wait_for_room(room_wait *w)
                                           .object = w,
                                           .deadline = w->deadline,
                                           .since = w->since,
-                                          .kind = KIN_TYPE_QUEUE,
+                                          .kind = kin__flow_type(f),
                                           .name = f->name,
                                           .interruptible = true});
     w->swept = false;

@@ -87,7 +87,7 @@ KIN_API kin_err kin_queue_put(kin_queue *queue, const void *data, size_t size, i
  * KIN_EPIPE     it was shut down, and nothing is left (kin_queue_shutdown) */
 KIN_API kin_err kin_queue_get(kin_queue *queue, void *buffer, size_t space, size_t *size, int64_t timeout_ms);
 
-/* The same into memory of kin's, which is yours: kin_free. An empty message gives memory too. KIN_ENOMEM: the message stays. */
+/* The same into memory of kin's, which is yours: kin_free (size may be NULL). An empty message gives memory too. KIN_ENOMEM: the message stays. */
 KIN_API kin_err kin_queue_get_new(kin_queue *queue, void **data, size_t *size, int64_t timeout_ms);
 
 /* Puts `count` messages in one go, in a row without any other between them as far as they fit at once; waits for room for
