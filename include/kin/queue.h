@@ -51,7 +51,7 @@ typedef struct kin_queue_options {
     size_t capacity;    /* bytes; rounded up to a power of two, at least 4096, at most 4 GiB; 0: KIN_QUEUE_CAPACITY. A message
                            takes its size and 16 bytes, rounded up to 16 */
     size_t max_items;   /* the most messages it holds, or 0: as many as fit. Not with `relaxed` */
-    size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE. 0: no limit */
+    size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE (values count as they are packed: some more than they have). 0: no limit */
     bool joinable;      /* kin_queue_task_done and kin_queue_join can be used */
     bool relaxed;       /* only each producer's own order is kept. Its capacity, at least 64 KiB then, is divided among up to 16
                            threads that put; more have one part in common */
