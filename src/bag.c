@@ -15,8 +15,13 @@
 static bool lock_bag(kin__flow *f, kin__entry *entry)
 {
     *entry = KIN__NOT_IN;
-    return f->lane == 0 || OS_BAG_HANDLES == 0 ||
-           kin__ring_lock(f->lanes, false, kin__me, KIN_NOWAIT, 0, entry) == KIN_OK;
+    if (f->lane == 0 || OS_BAG_HANDLES == 0)
+        return true;
+    kin__error_kept kept; /* this happens within calls that succeed */
+    kin__error_keep(&kept);
+    kin_err err = kin__ring_lock(f->lanes, false, kin__me, KIN_NOWAIT, 0, entry);
+    kin__error_back(&kept);
+    return err == KIN_OK;
 }
 
 static void unlock_bag(kin__flow *f, kin__entry entry)
@@ -95,6 +100,8 @@ void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t c
     } else if (lock_bag(f, &entry)) {
         (void)drop_oldest(f, tag);
         unlock_bag(f, entry);
+    } else { /* who has it does not go on: it drops this when it does */
+        (void)kin__or32(&f->lanes->ring->waits, KIN__UNTIDY);
     }
 }
 

@@ -92,8 +92,7 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
 {
     kin__ring *r = f->ring;
     uint64_t head = kin__load64_relaxed(&r->head);
-    if ((kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch)) &&
-        look_through(f, found)) {
+    if (kin__ring_may_return(r) && look_through(f, found)) {
         kin__region_advance(f); /* for who waits for room: this one may stay */
         return KIN_OK;
     }
@@ -110,8 +109,8 @@ kin_err kin__region_find(kin__flow *f, kin__found *found)
         uint32_t what = settle(found->record, &found->state);
         found->past = true;
         found->region = kin__behind(found->at, head);
-        if (what == KIN__READY) { /* its producer may have committed one that was passed over, before it put this */
-            if (kin__load32(&r->returned) != 0)
+        if (what == KIN__READY) { /* before it was put, one that was passed over may have been committed, or its taker have died */
+            if (kin__ring_may_return(r))
                 (void)look_through(f, found);
             return KIN_OK;
         }

@@ -47,7 +47,7 @@ enum {
     KIN__WAITS_PUTTER = 4,
     KIN__WAITS_GETTER = 8,
     KIN__WAITS_JOIN = 16,
-    KIN__UNTIDY = 32, /* nobody sleeps: somebody died who may have left entries in the bag that are about no message */
+    KIN__UNTIDY = 32, /* nobody sleeps: there may be entries in the bag that are about no message, left by somebody who died */
     KIN__TELL = 64    /* nobody sleeps: who looked through the region had cleared `returned`, as a consumer may have seen before it slept */
 };
 

@@ -59,8 +59,7 @@ bool kin__flow_readable(kin__flow *f)
     if (kin__behind(kin__load64_relaxed(&r->tail_seen), next) || kin__behind(kin__load64(&r->tail), next))
         return true;
     /* Outside a region `returned` means nothing; and whoever finds nothing there has cleared it, or this would be true for ever. */
-    return kin__behind(next, head) &&
-           (kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch));
+    return kin__behind(next, head) && kin__ring_may_return(r);
 }
 
 /* ---- looking, and putting right what nobody will finish ---- */

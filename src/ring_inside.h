@@ -161,6 +161,11 @@ static inline uint64_t kin__ring_next(const kin__ring *r, uint64_t head)
     uint64_t next = kin__load64_relaxed(&r->next);
     return kin__behind(next, head) ? next : head;
 }
+/* Whether something in the region may be READY that was not when it was last looked through. */
+static inline bool kin__ring_may_return(const kin__ring *r)
+{
+    return kin__load32(&r->returned) != 0 || kin__load32(&r->epoch) != kin__load32(&kin__my.session->epoch);
+}
 static inline bool kin__ring_in_step(const kin__ring *r, uint64_t head)
 {
     return !kin__behind(kin__load64_relaxed(&r->next), head);

@@ -30,7 +30,8 @@
  *           a waiter                          nothing, also if it was the one just woken
  *
  * A process that is stopped (SIGSTOP) in the middle of a put or a get, some 50 ns, delays its side of the queue until it
- * goes on: it is not dead. While it works on a message that it has taken or reserved nobody waits for it.
+ * goes on: it is not dead. While it works on a message that it has taken or reserved nobody waits for it. Stopped while it waits
+ * it may be the one that was woken: then others who wait come to that message, or room, with the next put or get.
  *
  * Time-outs as everywhere (object.h). KIN_NOWAIT gives KIN_EFULL or KIN_EEMPTY at once, or after 20 ms if somebody is in the
  * middle of a put or a get and does not go on; any other time-out KIN_ETIMEDOUT when it has passed. A process that was asked
@@ -156,7 +157,8 @@ KIN_API kin_err kin_queue_task_done(kin_queue *queue);
  * queue is not joinable. */
 KIN_API kin_err kin_queue_join(kin_queue *queue, int64_t timeout_ms);
 
-/* How many messages were got by processes that ended before they said that they were done. 0 if it is not joinable. */
+/* How many messages were got by processes that ended before they said that they were done; one that was killed just as it got one
+ * may count for one more, which is still there. 0 if it is not joinable. */
 KIN_API uint64_t kin_queue_abandoned(kin_queue *queue);
 
 /* ---- looking ---- */

@@ -215,8 +215,8 @@ inline region_find()
        :: found != NONE ->
 #ifndef BUG_NO_SECOND_LOOK
           if
-          :: returned -> look_through()
-          :: !returned
+          :: LOOK_AGAIN -> look_through()
+          :: !LOOK_AGAIN
           fi;
 #endif
           break

@@ -344,6 +344,30 @@ static void a_lane_is_tidied_by_who_gets_it(void **state)
     kin_connection_close(other);
 }
 
+/* The bag is looked after with the first lane's lock. Who has it drops what others could not. */
+static void who_holds_the_bag_drops_what_others_got(void **state)
+{
+    (void)state;
+    if (OS_BAG_HANDLES == 0)
+        test_skip("a bag belongs to nobody on this system");
+    idle other;
+    kin_value *value;
+    begin_idle(&other);
+    make((kin_queue_options){.relaxed = true});
+    check(kin_value_create(&value, 1));
+    check(kin_queue_put_args(queue, KIN_ARGS(value), KIN_NOWAIT));
+    kin__flow *first = kin__queue_flow(queue, 0), *f = kin__queue_flow(queue, 1);
+    kin__bagged *bagged = kin__record_bagged(kin__record_at(f, 0));
+    kin__store64(&first->ring->getter.word, other.me);
+    kin__bag_drop(f, bagged->tag, bagged->words, 1); /* as when the message is got */
+    assert_true(os_bag_oldest(f->out) != 0);
+    kin__store64(&first->ring->getter.word, 0);
+    kin__ring_look_after_get(first); /* as it does when it goes on */
+    assert_int_equal(os_bag_oldest(f->out), 0);
+    kin_value_close(value);
+    end_idle(&other);
+}
+
 /* ---- joining ---- */
 
 #define STEPS 3000
@@ -611,6 +635,7 @@ int main(int argc, char **argv)
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
         TEST(nobody_can_tidy_the_bag),
         TEST(a_lane_is_tidied_by_who_gets_it),
+        TEST(who_holds_the_bag_drops_what_others_got),
         TEST(join_sees_one_moment),
         TEST(a_forgotten_lane_is_found),
         TEST(an_end_goes_with_what_was_left),
