@@ -152,7 +152,7 @@ static bool say_slowly(os_stream *stream, const void *message, size_t size, int6
 /* `pause`: negative if it need not be slow. */
 static bool prove(os_stream *stream, bool server, const char *text, int64_t pause)
 {
-    static const uint8_t random[KIN__AUTH_RANDOM] = "not random at all, which is fine in here";
+    static const uint8_t random[KIN__AUTH_RANDOM] = "not random, which is fine here  ";
     uint8_t message[KIN__AUTH_MESSAGE];
     size_t size;
     bool ended;
