@@ -249,7 +249,7 @@ static kin_err end(kin__turn *t, kin_err err)
 static bool passes(kin_err err)
 {
     return err == KIN_ETIMEDOUT || err == KIN_EINTERRUPTED || err == KIN_ENOMEM || err == KIN_EMFILE || err == KIN_EAGAIN ||
-           err == KIN_ESTATE;
+           err == KIN_ESTATE || err == KIN_EMSGSIZE;
 }
 
 /* What a stream's failure means to the caller. */

@@ -24,12 +24,13 @@
 
 #define PATH_SIZE sizeof((struct sockaddr_un *)NULL)->sun_path
 #define LOCK_SUFFIX "~lock" /* no name has a '~' */
+#define WHOLE_SIZE (PATH_MAX + PATH_SIZE + sizeof LOCK_SUFFIX)
 
 struct os_port {
     int fd;
     uint32_t cancelled;
     bool same_user; /* others are refused */
-    char path[PATH_SIZE];
+    char path[WHOLE_SIZE]; /* from the root: the program may change its directory */
     int lock;        /* on the file beside the socket */
     dev_t device;    /* of the socket at `path`       */
     ino_t inode;
@@ -118,15 +119,26 @@ static kin_err path_of(const os_address *address, bool make, char path[PATH_SIZE
     return KIN_OK;
 }
 
-static void lock_path(const char *path, char beside[PATH_SIZE])
+static void lock_path(const char *path, char beside[WHOLE_SIZE])
 {
-    (void)snprintf(beside, PATH_SIZE, "%.*s" LOCK_SUFFIX, (int)(PATH_SIZE - sizeof LOCK_SUFFIX), path);
+    size_t length = strlen(path);
+    memcpy(beside, path, length);
+    memcpy(beside + length, LOCK_SUFFIX, sizeof LOCK_SUFFIX);
+}
+
+static void whole_path(const char *path, char whole[WHOLE_SIZE])
+{
+    bool below = path[0] != '/' && getcwd(whole, PATH_MAX) != NULL;
+    size_t length = below ? strlen(whole) : 0;
+    if (below)
+        whole[length++] = '/';
+    memcpy(whole + length, path, strlen(path) + 1);
 }
 
 /* Locks the file beside the socket; again if it was removed meanwhile by who had it before. */
 static kin_err lock_beside(const char *path, int *lock)
 {
-    char beside[PATH_SIZE];
+    char beside[WHOLE_SIZE];
     lock_path(path, beside);
     for (;;) {
         struct stat mine, there;
@@ -154,7 +166,7 @@ static kin_err lock_beside(const char *path, int *lock)
 
 static void unlock_beside(const char *path, int lock)
 {
-    char beside[PATH_SIZE];
+    char beside[WHOLE_SIZE];
     lock_path(path, beside);
     (void)unlink(beside); /* while it is locked: who opened it before will see that it is not there any more */
     (void)flock(lock, LOCK_UN); /* a copy of this process made by a plain fork() has the same open file */
@@ -214,7 +226,7 @@ static kin_err bind_local(os_port *port, const char *path)
     }
     port->device = st.st_dev;
     port->inode = st.st_ino;
-    (void)snprintf(port->path, sizeof port->path, "%s", path);
+    whole_path(path, port->path);
     return KIN_OK;
 }
 

@@ -105,6 +105,12 @@ static bool is_end(DWORD error)
     case WSAESHUTDOWN:
     case WSAEDISCON:
     case WSAENOTCONN:
+    case WSAETIMEDOUT: /* out of reach for so long that the system has given it up */
+    case WSAEHOSTUNREACH:
+    case WSAENETUNREACH:
+    case ERROR_SEM_TIMEOUT:
+    case ERROR_HOST_UNREACHABLE:
+    case ERROR_NETWORK_UNREACHABLE:
         return true;
     default:
         return false;

@@ -859,6 +859,16 @@ static void at_a_path(void **state)
         return;
     FILE *f = fopen(path, "r"); /* it is removed */
     assert_null(f);
+    char before[1024];
+    size_t space = sizeof before;
+    assert_int_equal(uv_cwd(before, &space), 0);
+    check(kin_listen(&listener, path, KEY, NULL));
+    assert_int_equal(uv_chdir("/"), 0); /* wherever the program is by then */
+    kin_listener_close(listener);
+    assert_int_equal(uv_chdir(before), 0);
+    listener = NULL;
+    f = fopen(path, "r");
+    assert_null(f);
     f = fopen(path, "w"); /* and what is no socket stays */
     assert_non_null(f);
     (void)fclose(f);
