@@ -397,7 +397,8 @@ bool os_stream_source(os_stream *stream, os_stream_for what, os_source *source);
 
 /* From now on reading and writing is KIN_ECANCELLED, and nobody waits; the other side sees the end. From any thread. */
 void os_stream_cancel(os_stream *stream);
-/* No thread may use it. What os_stream_wait(OS_STREAM_SENT) would wait for may be lost. */
+/* No thread may use it. What os_stream_wait(OS_STREAM_SENT) would wait for may be lost, and by TCP all that has not arrived
+ * yet, if something is unread. */
 void os_stream_close(os_stream *stream);
 
 /* ---- what the contract asks in return (session.c, init.c, process.c) -------------------------------------------------- */

@@ -367,7 +367,7 @@ void os_stream_cancel(os_stream *stream)
     (void)SetEvent(s->in_done);
     (void)SetEvent(s->out_done);
     if (!s->pipe) {
-        (void)shutdown(s->socket, SD_BOTH);
+        (void)shutdown(s->socket, SD_SEND); /* not both: that resets it if anything comes */
     } else if (s->handle != INVALID_HANDLE_VALUE) {
         CloseHandle(s->handle);
         s->handle = INVALID_HANDLE_VALUE;

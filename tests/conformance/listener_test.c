@@ -375,6 +375,36 @@ static void closed_with_a_rest(void **state)
     }
 }
 
+/* Closed with something unread: what was sent arrives all the same. TCP by itself would reset the connection. */
+static void closed_with_something_unread(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { SIZE = 3000000 };
+    for (int i = 0; i < PLACES; i++) {
+        for (int background = 0; background < 2; background++) { /* closed by the caller, or by the thread that sends the rest */
+            size_t size = background ? SIZE : SIZE / 10;
+            uint8_t *out = malloc(size);
+            assert_non_null(out);
+            fill(out, size, 6);
+            join_ends(place(i), NULL);
+            check(kin_connection_send(here, "never read", 10, SOON));
+            check(kin_connection_poll(there, SOON));
+            check(kin_connection_send(here, "nor this", 8, SOON));
+            check(kin_connection_send(there, out, size, 1));
+            free(out);
+            kin_connection_close(there);
+            there = NULL;
+            void *in;
+            check(kin_connection_recv_new(here, &in, &size, 0, SOON));
+            assert_true(is_filled(in, size, 6));
+            kin_free(in);
+            check_fails(KIN_EPIPE, kin_connection_recv(here, NULL, 0, NULL, SOON));
+            (void)teardown(NULL);
+        }
+    }
+}
+
 static void asleep_without_cpu(void **state)
 {
     (void)state;
@@ -947,6 +977,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(largest_message, setup, teardown),
         cmocka_unit_test_setup_teardown(no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(closed_with_a_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(closed_with_something_unread, setup, teardown),
         cmocka_unit_test_setup_teardown(asleep_without_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(woken, setup, teardown),
