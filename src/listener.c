@@ -9,6 +9,7 @@
 #include "error.h"
 #include "fault.h"
 #include "handshake.h"
+#include "session.h"
 #include "stream_connection.h"
 #include "wait.h"
 
@@ -480,7 +481,9 @@ static kin_err open_connection(kin_connection **connection, const kin__address *
     char name[KIN__ADDRESS_SIZE];
     if (address->os.kind == OS_ADDRESS_TCP && address->os.port == 0)
         return kin__fail(KIN_EINVAL, "port 0 is no port to connect to");
-    kin_err err = os_stream_connect(&address->os, &stream, deadline);
+    kin_err err = os_stream_connect(&address->os, &stream, deadline, kin__stopping);
+    if (err == KIN_ECANCELLED)
+        return kin__fail(KIN_EINTERRUPTED, "this process was asked to stop");
     if (err != KIN_OK)
         return err;
     kin__address_write(address, name);

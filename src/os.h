@@ -372,8 +372,10 @@ void os_port_cancel(os_port *port);
 void os_port_close(os_port *port);
 
 /* Connects. KIN_ENOENT: nobody listens there, or there is no such host; KIN_ETIMEDOUT; KIN_EPERM: what listens at that
- * name is another user's. (Finding a host by its name takes what the system takes.) */
-kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline);
+ * name is another user's. (Finding a host by its name takes what the system takes.) No system wakes who connects, so before it
+ * waits and each OS_CONNECT_MS it asks `stop` (NULL: none): KIN_ECANCELLED. */
+#define OS_CONNECT_MS 100
+kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void));
 
 /* Whether it keeps the boundaries of messages. */
 bool os_stream_has_messages(const os_stream *stream);

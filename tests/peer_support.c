@@ -25,13 +25,18 @@ uint64_t peer_deadline(int64_t ms)
     return (uint64_t)(kin_now() + ms) * 1000000u;
 }
 
-os_stream *peer_connect(const char *address)
+os_stream *peer_try_connect(const char *address, int64_t ms)
 {
     kin__address a;
     os_stream *stream;
-    if (kin__address_parse(&a, address) != KIN_OK || os_stream_connect(&a.os, &stream, peer_deadline(test_ms(20000))) != KIN_OK)
+    if (kin__address_parse(&a, address) != KIN_OK || os_stream_connect(&a.os, &stream, peer_deadline(ms), NULL) != KIN_OK)
         return NULL;
     return stream;
+}
+
+os_stream *peer_connect(const char *address)
+{
+    return peer_try_connect(address, test_ms(20000));
 }
 
 os_port *peer_listen(const char *address, char where[KIN__ADDRESS_SIZE])

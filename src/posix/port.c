@@ -253,8 +253,18 @@ static bool is_same_user(int fd)
     return TRY("getsockopt", -1, EIO, getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size)) == 0 && peer.uid == geteuid();
 }
 
+static bool is_stopped(bool (*stop)(void))
+{
+    return stop != NULL && stop();
+}
+
+static kin_err stopped(void)
+{
+    return kin__fail(KIN_ECANCELLED, "told to stop connecting");
+}
+
 /* A Unix socket knows no connecting in the background: with a full queue it waits here or not at all. */
-static kin_err connect_local(const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_local(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     char path[PATH_SIZE];
     kin_err err = path_of(address, false, path);
@@ -269,12 +279,12 @@ static kin_err connect_local(const os_address *address, os_stream **stream, uint
     struct sockaddr_un a = socket_address(path);
     int result, left;
     do {
+        if (is_stopped(stop))
+            return close_failed(fd, stopped());
         left = kin__left_ms(deadline);
-        struct timeval limit = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
-        if (left == 0) /* which would be for ever */
-            limit.tv_usec = 1;
-        if (left >= 0)
-            (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        int some = left >= 0 && left < OS_CONNECT_MS ? left : OS_CONNECT_MS;
+        struct timeval limit = {.tv_usec = some > 0 ? some * 1000 : 1}; /* 0 would be for ever */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
         result = TRY("connect", -1, EACCES, connect(fd, (struct sockaddr *)&a, sizeof a));
     } while (result != 0 && (errno == EINTR || (errno == EAGAIN && left != 0)));
     if (result != 0) {
@@ -363,7 +373,19 @@ static bool is_itself(int fd)
            size == their_size && memcmp(&mine, &theirs, size) == 0;
 }
 
-static kin_err connect_to(const struct addrinfo *a, const os_address *address, int *socket_out, uint64_t deadline)
+static kin_err await_connection(int fd, uint64_t deadline, bool (*stop)(void))
+{
+    for (;;) {
+        uint64_t some = uv_hrtime() + OS_CONNECT_MS * 1000000u;
+        if (is_stopped(stop))
+            return stopped();
+        kin_err err = kin__wait_for_socket(fd, POLLOUT, some < deadline ? some : deadline);
+        if (err != KIN_ETIMEDOUT || some >= deadline)
+            return err;
+    }
+}
+
+static kin_err connect_to(const struct addrinfo *a, const os_address *address, int *socket_out, uint64_t deadline, bool (*stop)(void))
 {
     int fd = new_socket(a->ai_family), number = 0;
     if (fd < 0)
@@ -371,7 +393,7 @@ static kin_err connect_to(const struct addrinfo *a, const os_address *address, i
     socklen_t size = sizeof number;
     if (TRY("connect", -1, EACCES, connect(fd, a->ai_addr, a->ai_addrlen)) != 0) {
         if (errno == EINPROGRESS || errno == EINTR) {
-            kin_err err = kin__wait_for_socket(fd, POLLOUT, deadline);
+            kin_err err = await_connection(fd, deadline, stop);
             if (err != KIN_OK)
                 return close_failed(fd, err == KIN_ETIMEDOUT ? kin__fail(KIN_ETIMEDOUT, "port %u of '%.200s' did not answer in time",
                                                                          address->port, address->text)
@@ -399,7 +421,7 @@ static kin_err connect_to(const struct addrinfo *a, const os_address *address, i
 }
 
 /* One address after the other, each with its share of the time. */
-static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     struct addrinfo *found;
     kin_err err = find_host(address, false, &found);
@@ -410,9 +432,9 @@ static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64
         left++;
     int fd = -1;
     err = KIN_ENOENT;
-    for (const struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next, left--) {
+    for (const struct addrinfo *a = found; a != NULL && fd < 0 && err != KIN_ECANCELLED; a = a->ai_next, left--) {
         uint64_t now = uv_hrtime();
-        err = connect_to(a, address, &fd, deadline == OS_NEVER || deadline < now ? deadline : now + (deadline - now) / left);
+        err = connect_to(a, address, &fd, deadline == OS_NEVER || deadline < now ? deadline : now + (deadline - now) / left, stop);
     }
     freeaddrinfo(found);
     if (err != KIN_OK)
@@ -421,9 +443,10 @@ static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64
     return kin__stream_of(fd, stream);
 }
 
-kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline)
+kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
-    return address->kind == OS_ADDRESS_TCP ? connect_tcp(address, stream, deadline) : connect_local(address, stream, deadline);
+    return address->kind == OS_ADDRESS_TCP ? connect_tcp(address, stream, deadline, stop)
+                                           : connect_local(address, stream, deadline, stop);
 }
 
 /* ---- ports ---- */

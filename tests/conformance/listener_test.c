@@ -804,7 +804,7 @@ static int interrupted_child(kin_args *args)
     kin_connection *e;
     kin_err err = what == 0   ? kin_listener_accept(l, &e, KIN_FOREVER)
                   : what == 1 ? kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER)
-                              : kin_connect(&e, address, KEY, KIN_FOREVER); /* whom nobody answers */
+                              : kin_connect(&e, address, KEY, KIN_FOREVER); /* whom nobody answers, or whom nobody takes */
     CHILD_CHECK(err == KIN_EINTERRUPTED);
     CHILD_CHECK(kin_connection_send(c, "x", 1, KIN_NOWAIT) == KIN_OK);
     CHILD_CHECK(kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER) == KIN_OK); /* what is there is had */
@@ -821,8 +821,13 @@ static void asked_to_stop(void **state)
     char where[KIN__ADDRESS_SIZE];
     os_port *silent = peer_listen(peer_name(), where);
     assert_non_null(silent);
-    for (int what = 0; what < 3; what++) {
+    enum { WAITING = 5000 };
+    static os_stream *waiting[WAITING];
+    int n = 0;
+    for (int what = 0; what < 4; what++) {
         kin_value *ready;
+        while (what == 3 && n < WAITING && (waiting[n] = peer_try_connect(where, 50)) != NULL)
+            n++; /* until the queue of the system is full, unless it is a very long one */
         check(kin_value_create(&ready, 0));
         kin_process *p = test_start(interrupted_child, KIN_ARGS(what, (const char *)where, ready));
         assert_true(test_await(ready, 1));
@@ -830,6 +835,8 @@ static void asked_to_stop(void **state)
         assert_int_equal(test_finish(p), 7);
         kin_value_close(ready);
     }
+    while (n > 0)
+        os_stream_close(waiting[--n]);
     os_port_close(silent);
 }
 
