@@ -36,6 +36,20 @@ static bool is_closed(const kin__wire *w)
     return (kin__load64((uint64_t *)(uintptr_t)&w->users) & CLOSED) != 0;
 }
 
+/* TCP resets a connection that is closed with something unread, and the other side loses what it has not received yet. So that is thrown
+ * away; but not for ever, as it comes. */
+static void discard_unread(kin__wire *w)
+{
+    enum { PIECES = 256 };
+    size_t got = 1;
+    bool whole;
+    kin__error_kept kept;
+    kin__error_keep(&kept);
+    for (int i = 0; i < PIECES && got != 0 && os_stream_read(w->stream, w->chunk, CHUNK, &got, &whole) == KIN_OK; i++) {
+    }
+    kin__error_back(&kept);
+}
+
 static void part(kin__wire *w)
 {
     uint64_t users = kin__load64(&w->users);
@@ -46,6 +60,7 @@ static void part(kin__wire *w)
     os_watch_remove(w->receiving.watch, NULL);
     os_watch_remove(w->sending.watch, NULL);
     uv_mutex_destroy(&w->watching);
+    discard_unread(w);
     os_stream_close(w->stream);
     kin__frame_free(&w->frame);
     free(w->chunk);
@@ -95,9 +110,9 @@ void kin__wire_close(kin__wire *wire)
     uint64_t users = kin__load64(&wire->users);
     while (!kin__cas64(&wire->users, &users, users | CLOSED)) {
     }
-    /* A thread that finishes a message is left to it, if nobody else is there who must be told. */
-    uint64_t finishing = kin__load32(&wire->finishing);
-    if (finishing == 0 || users > 1 + finishing)
+    /* A thread that finishes a message is left to it, if nobody else is there who must be told. To cancel is for those: TCP may
+     * lose by it what is still on its way. */
+    if (users > 1 + (uint64_t)kin__load32(&wire->finishing))
         os_stream_cancel(wire->stream);
     wake_sleepers(&wire->receiving);
     wake_sleepers(&wire->sending);
@@ -249,7 +264,7 @@ static kin_err end(kin__turn *t, kin_err err)
 static bool passes(kin_err err)
 {
     return err == KIN_ETIMEDOUT || err == KIN_EINTERRUPTED || err == KIN_ENOMEM || err == KIN_EMFILE || err == KIN_EAGAIN ||
-           err == KIN_ESTATE;
+           err == KIN_ESTATE || err == KIN_EMSGSIZE;
 }
 
 /* What a stream's failure means to the caller. */

@@ -25,13 +25,18 @@ uint64_t peer_deadline(int64_t ms)
     return (uint64_t)(kin_now() + ms) * 1000000u;
 }
 
-os_stream *peer_connect(const char *address)
+os_stream *peer_try_connect(const char *address, int64_t ms)
 {
     kin__address a;
     os_stream *stream;
-    if (kin__address_parse(&a, address) != KIN_OK || os_stream_connect(&a.os, &stream, peer_deadline(test_ms(20000))) != KIN_OK)
+    if (kin__address_parse(&a, address) != KIN_OK || os_stream_connect(&a.os, &stream, peer_deadline(ms), NULL) != KIN_OK)
         return NULL;
     return stream;
+}
+
+os_stream *peer_connect(const char *address)
+{
+    return peer_try_connect(address, test_ms(20000));
 }
 
 os_port *peer_listen(const char *address, char where[KIN__ADDRESS_SIZE])
@@ -152,7 +157,7 @@ static bool say_slowly(os_stream *stream, const void *message, size_t size, int6
 /* `pause`: negative if it need not be slow. */
 static bool prove(os_stream *stream, bool server, const char *text, int64_t pause)
 {
-    static const uint8_t random[KIN__AUTH_RANDOM] = "not random at all, which is fine in here";
+    static const uint8_t random[KIN__AUTH_RANDOM] = "not random, which is fine here  ";
     uint8_t message[KIN__AUTH_MESSAGE];
     size_t size;
     bool ended;

@@ -24,6 +24,7 @@ uint64_t peer_deadline(int64_t ms);
 
 /* These never assert: they are for threads and children, too. NULL and false when it fails. */
 os_stream *peer_connect(const char *address);
+os_stream *peer_try_connect(const char *address, int64_t ms); /* for so long */
 os_port *peer_listen(const char *address, char where[KIN__ADDRESS_SIZE]);
 os_stream *peer_accept(os_port *port);
 /* Bytes as they are (on a stream with messages: as one message); a message, framed as the stream wants it. */

@@ -564,6 +564,59 @@ static void hostile_listeners(void **state)
     check_handles();
 }
 
+/* It knows no key, and has one client answer what another has asked. */
+typedef struct relay {
+    os_port *port;
+    kin_err errs[2];
+    uint32_t next;
+    bool trusted;
+} relay;
+
+static void be_relay(void *arg)
+{
+    relay *r = arg;
+    uint8_t asked[KIN__AUTH_MESSAGE], answer[KIN__AUTH_MESSAGE], verdict[KIN__AUTH_MESSAGE];
+    size_t size, answered, n;
+    bool ended;
+    os_stream *one = peer_accept(r->port), *other = peer_accept(r->port);
+    if (one != NULL && other != NULL && peer_say(one, "#CHALLENGE#{sha256}0123456789012345678901234567890123456789", 59) &&
+        peer_hear(one, answer, sizeof answer, &answered, &ended) && peer_say(one, "#WELCOME#", 9) &&
+        peer_hear(one, asked, sizeof asked, &size, &ended) && peer_say(other, asked, size) &&
+        peer_hear(other, answer, sizeof answer, &answered, &ended) && peer_say(one, answer, answered))
+        r->trusted = peer_hear(one, verdict, sizeof verdict, &n, &ended) && n == 9 && memcmp(verdict, "#WELCOME#", 9) == 0;
+    os_stream_close(one);
+    os_stream_close(other);
+}
+
+static void be_client(void *arg)
+{
+    relay *r = arg;
+    kin_connection *c;
+    kin_err err = kin_connect(&c, where, KEY, SOON);
+    r->errs[kin__add32(&r->next, 1)] = err;
+    if (err == KIN_OK)
+        kin_connection_close(c);
+}
+
+static void relayed(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    for (int which = 0; which < PLACES; which++) {
+        relay r = {.port = peer_listen(place(which), where)};
+        uv_thread_t threads[3];
+        assert_non_null(r.port);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(uv_thread_create(&threads[i], i == 0 ? be_relay : be_client, &r), 0);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(uv_thread_join(&threads[i]), 0);
+        assert_false(r.trusted);
+        assert_true(r.errs[0] != KIN_OK && r.errs[1] != KIN_OK);
+        assert_true(r.errs[0] == KIN_EAUTH || r.errs[1] == KIN_EAUTH);
+        os_port_close(r.port);
+    }
+}
+
 /* ---- when the system fails ---- */
 
 static int try_all(void)
@@ -646,6 +699,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(killed_in_the_middle, setup, teardown),
         cmocka_unit_test_setup_teardown(no_end, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_listeners, setup, teardown),
+        cmocka_unit_test_setup_teardown(relayed, setup, teardown),
         cmocka_unit_test_setup_teardown(every_call_fails_once, setup, teardown),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);

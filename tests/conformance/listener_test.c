@@ -375,6 +375,36 @@ static void closed_with_a_rest(void **state)
     }
 }
 
+/* Closed with something unread: what was sent arrives all the same. TCP by itself would reset the connection. */
+static void closed_with_something_unread(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { SIZE = 3000000 };
+    for (int i = 0; i < PLACES; i++) {
+        for (int background = 0; background < 2; background++) { /* closed by the caller, or by the thread that sends the rest */
+            size_t size = background ? SIZE : SIZE / 10;
+            uint8_t *out = malloc(size);
+            assert_non_null(out);
+            fill(out, size, 6);
+            join_ends(place(i), NULL);
+            check(kin_connection_send(here, "never read", 10, SOON));
+            check(kin_connection_poll(there, SOON));
+            check(kin_connection_send(here, "nor this", 8, SOON));
+            check(kin_connection_send(there, out, size, 1));
+            free(out);
+            kin_connection_close(there);
+            there = NULL;
+            void *in;
+            check(kin_connection_recv_new(here, &in, &size, 0, SOON));
+            assert_true(is_filled(in, size, 6));
+            kin_free(in);
+            check_fails(KIN_EPIPE, kin_connection_recv(here, NULL, 0, NULL, SOON));
+            (void)teardown(NULL);
+        }
+    }
+}
+
 static void asleep_without_cpu(void **state)
 {
     (void)state;
@@ -774,7 +804,7 @@ static int interrupted_child(kin_args *args)
     kin_connection *e;
     kin_err err = what == 0   ? kin_listener_accept(l, &e, KIN_FOREVER)
                   : what == 1 ? kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER)
-                              : kin_connect(&e, address, KEY, KIN_FOREVER); /* whom nobody answers */
+                              : kin_connect(&e, address, KEY, KIN_FOREVER); /* whom nobody answers, or whom nobody takes */
     CHILD_CHECK(err == KIN_EINTERRUPTED);
     CHILD_CHECK(kin_connection_send(c, "x", 1, KIN_NOWAIT) == KIN_OK);
     CHILD_CHECK(kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER) == KIN_OK); /* what is there is had */
@@ -791,8 +821,13 @@ static void asked_to_stop(void **state)
     char where[KIN__ADDRESS_SIZE];
     os_port *silent = peer_listen(peer_name(), where);
     assert_non_null(silent);
-    for (int what = 0; what < 3; what++) {
+    enum { WAITING = 5000 };
+    static os_stream *waiting[WAITING];
+    int n = 0;
+    for (int what = 0; what < 4; what++) {
         kin_value *ready;
+        while (what == 3 && n < WAITING && (waiting[n] = peer_try_connect(where, 50)) != NULL)
+            n++; /* until the queue of the system is full, unless it is a very long one */
         check(kin_value_create(&ready, 0));
         kin_process *p = test_start(interrupted_child, KIN_ARGS(what, (const char *)where, ready));
         assert_true(test_await(ready, 1));
@@ -800,6 +835,8 @@ static void asked_to_stop(void **state)
         assert_int_equal(test_finish(p), 7);
         kin_value_close(ready);
     }
+    while (n > 0)
+        os_stream_close(waiting[--n]);
     os_port_close(silent);
 }
 
@@ -858,6 +895,16 @@ static void at_a_path(void **state)
     if (test_on_windows())
         return;
     FILE *f = fopen(path, "r"); /* it is removed */
+    assert_null(f);
+    char before[1024];
+    size_t space = sizeof before;
+    assert_int_equal(uv_cwd(before, &space), 0);
+    check(kin_listen(&listener, path, KEY, NULL));
+    assert_int_equal(uv_chdir("/"), 0); /* wherever the program is by then */
+    kin_listener_close(listener);
+    assert_int_equal(uv_chdir(before), 0);
+    listener = NULL;
+    f = fopen(path, "r");
     assert_null(f);
     f = fopen(path, "w"); /* and what is no socket stays */
     assert_non_null(f);
@@ -937,6 +984,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(largest_message, setup, teardown),
         cmocka_unit_test_setup_teardown(no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(closed_with_a_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(closed_with_something_unread, setup, teardown),
         cmocka_unit_test_setup_teardown(asleep_without_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(woken, setup, teardown),
