@@ -53,7 +53,7 @@ stage_linux_clang_asan_ubsan() {
 
 # ThreadSanitizer sees one process only: the tests that run kin's shared structures from several threads of one.
 stage_linux_tsan() {
-    local -x TSAN_OPTIONS=die_after_fork=0:second_deadlock_stack=1:$signals
+    local -x TSAN_OPTIONS=suppressions=$root/ci/tsan.supp:die_after_fork=0:second_deadlock_stack=1:$signals
     build linux-tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKIN_SANITIZE=thread \
         -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=10 && run_tests linux-tsan -L '^threads$'
 }

@@ -10,8 +10,12 @@
 #define CHALLENGE "#CHALLENGE#"
 #define WELCOME "#WELCOME#"
 #define FAILURE "#FAILURE#"
+#define LISTENS "listener"
+#define CONNECTS "connects"
 #define LENGTH(text) (sizeof(text) - 1)
 #define RANDOM_LEAST 20u /* of theirs, with the digest's name before it: fewer could be meant as an older protocol's */
+
+_Static_assert(LENGTH(LISTENS) == KIN__AUTH_WORD && LENGTH(CONNECTS) == KIN__AUTH_WORD, "words for the sides");
 
 enum {
     SEND_CHALLENGE,
@@ -32,7 +36,8 @@ void kin__auth_begin(kin__auth *auth, bool server, const kin__key *key, const ui
     auth->server = server;
     auth->step = server ? SEND_CHALLENGE : AWAIT_CHALLENGE;
     memcpy(auth->challenge, DIGEST, LENGTH(DIGEST));
-    memcpy(auth->challenge + LENGTH(DIGEST), random, KIN__AUTH_RANDOM);
+    memcpy(auth->challenge + LENGTH(DIGEST), server ? LISTENS : CONNECTS, KIN__AUTH_WORD);
+    memcpy(auth->challenge + LENGTH(DIGEST) + KIN__AUTH_WORD, random, KIN__AUTH_RANDOM);
 }
 
 void kin__auth_end(kin__auth *auth)
@@ -133,6 +138,8 @@ static kin_err take_challenge(kin__auth *auth, const uint8_t *message, size_t si
         return refuse(auth, FAILED, "the other side wants the key proved by another digest than SHA-256, which is refused");
     if (size < LENGTH(DIGEST) + RANDOM_LEAST)
         return refuse(auth, FAILED, "the other side's challenge is too short");
+    if (memcmp(message + LENGTH(DIGEST), auth->challenge + LENGTH(DIGEST), KIN__AUTH_WORD) == 0)
+        return refuse(auth, FAILED, "the other side's challenge is one that this side sends, not that one: it may be somebody else's");
     memcpy(auth->answer, DIGEST, LENGTH(DIGEST));
     kin_err err = kin__hmac(&auth->key, message, size, auth->answer + LENGTH(DIGEST));
     auth->step = err == KIN_OK ? SEND_ANSWER : FAILED;

@@ -2,19 +2,24 @@
  * 3.12 and newer does it. Pure: messages go in and out here, and whoever uses it carries them.
  *
  *     who listens                                     who connects
- *     "#CHALLENGE#" "{sha256}" 40 random bytes   ->
- *                                                <-   "{sha256}" HMAC(key, "{sha256}" and the random bytes)
+ *     "#CHALLENGE#" "{sha256}" 40 bytes          ->
+ *                                                <-   "{sha256}" HMAC(key, "{sha256}" and the 40 bytes)
  *     "#WELCOME#", or "#FAILURE#" and the end    ->
  *                                                     and the same once more, the other way round
  *
  * The digest's name is under the HMAC, so that nobody in between can have a weaker one chosen; and there is only one here.
- * Who listens proves nothing before the other side has. */
+ * Who listens proves nothing before the other side has.
+ *
+ * To Python the 40 bytes are random. Here they begin with a word for the side that asks, and no side answers what one of its
+ * own kind has asked: otherwise who poses as a listener could give the challenge of one that connects to another that
+ * connects, and have the answer. */
 #ifndef KIN_SRC_AUTH_H
 #define KIN_SRC_AUTH_H
 
 #include "hmac.h"
 
-#define KIN__AUTH_RANDOM 40u
+#define KIN__AUTH_WORD 8u
+#define KIN__AUTH_RANDOM 32u
 #define KIN__AUTH_MESSAGE 256u /* the longest message that is accepted, or sent */
 
 typedef enum kin__auth_next {
@@ -26,7 +31,7 @@ typedef enum kin__auth_next {
 
 typedef struct kin__auth {
     kin__key key;
-    uint8_t challenge[8 + KIN__AUTH_RANDOM]; /* ours, with the digest's name                         */
+    uint8_t challenge[8 + KIN__AUTH_WORD + KIN__AUTH_RANDOM]; /* ours, with the digest's name        */
     uint8_t answer[8 + KIN__HMAC_SIZE];      /* to theirs, likewise                                  */
     uint8_t step;                            /* private: auth.c                                      */
     bool server;                             /* it challenges first                                  */

@@ -64,7 +64,7 @@ static void wake_for_room(const kin__flow *f)
 {
     for (uint32_t i = 0; f->lanes != NULL && i < f->lane_count; i++) {
         kin__ring *r = f->lanes[i].ring;
-        if ((kin__load32(&r->waits) & KIN__WAITS_ROOM) != 0)
+        if ((kin__load64(&r->waits) & KIN__WAITS_ROOM) != 0)
             kin__wake_by_bit(&r->waits, KIN__WAITS_ROOM, r->id_room, 1);
     }
 }
@@ -125,8 +125,9 @@ static void unlock(kin__flow *f, bool putter, kin__entry entry)
 {
     kin__latch_of latch = kin__ring_latch(f, putter);
     kin__ring_unlock(f, putter, kin__me, entry);
+    kin__waits_fence(&f->ring->waits, NULL);
     /* Who waits for room leaves it to who has `getter` to look for it. */
-    if (!putter && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0)
+    if (!putter && (kin__load64(&f->ring->waits) & KIN__WAITS_ROOM) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_ROOM, f->ring->id_room, 1);
     kin__latch_look(&latch);
 }
@@ -148,7 +149,7 @@ static void look_at(kin__flow *f, bool have_putter)
     if (!have_putter && !lock_putter(f, &putter))
         return;
     if (lock_at_once(f, false, &getter)) {
-        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__UNTIDY);
+        (void)kin__and64(&f->ring->waits, ~(uint64_t)KIN__UNTIDY);
         KIN_CRASH_POINT("ring.tidying");
         find_over(f);
         unlock(f, false, getter);

@@ -152,22 +152,19 @@ kin_err kin__connection_export(const kin_connection *c, os_handle *handles, size
     return c->ops->export_handles(c, handles, count, side);
 }
 
-kin_err kin__connection_watch(const kin_connection *c, bool send, kin__watched *watched)
+kin_err kin__connection_watch(const kin_connection *c, bool send, size_t room, kin__watched *watched)
 {
     kin_err err = check_way(c, send);
-    if (err == KIN_OK)
-        c->ops->watch(c, send, watched);
-    return err;
+    return err == KIN_OK ? c->ops->watch(c, send, room, watched) : err;
 }
 
-void kin__connection_arm(const kin_connection *c, bool send)
+kin_err kin__connection_arm(const kin_connection *c, bool send)
 {
-    if (kin__handle_is(c, KIN__MARK_CONNECTION))
-        c->ops->arm(c, send);
+    return kin__handle_is(c, KIN__MARK_CONNECTION) ? c->ops->arm(c, send) : KIN_OK;
 }
 
 /* One that is closed meanwhile is ready: whoever looks then gets its error. */
-bool kin__connection_ready(const kin_connection *c, bool send)
+bool kin__connection_ready(const kin_connection *c, bool send, size_t room)
 {
-    return !kin__handle_is(c, KIN__MARK_CONNECTION) || c->ops->ready(c, send);
+    return !kin__handle_is(c, KIN__MARK_CONNECTION) || c->ops->ready(c, send, room);
 }

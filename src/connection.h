@@ -15,9 +15,9 @@ typedef struct kin__connection_ops {
     kin_err (*receive)(kin_connection *c, kin__sink *sink, int64_t timeout_ms);
     kin_err (*poll)(kin_connection *c, int64_t timeout_ms);
     /* See message.h. */
-    void (*watch)(const kin_connection *c, bool send, kin__watched *watched);
-    void (*arm)(const kin_connection *c, bool send);
-    bool (*ready)(const kin_connection *c, bool send);
+    kin_err (*watch)(const kin_connection *c, bool send, size_t room, kin__watched *watched);
+    kin_err (*arm)(const kin_connection *c, bool send);
+    bool (*ready)(const kin_connection *c, bool send, size_t room);
     /* Gives everything back but the struct itself. Also called in a copy of the process made by a plain fork(), where
      * kin__my.session is NULL: then only what is this process's own is given back. */
     void (*close)(kin_connection *c);

@@ -7,21 +7,53 @@
 
 #define NEEDED_MOST ((uint32_t)1 << 24)
 
-void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most)
+void kin__waits_arm(uint64_t *waits, uint64_t bit)
+{
+    uint64_t fence = kin__my.session->ordered != 0 ? KIN__FENCE : 0, seen = kin__load64(waits), armed;
+    do {
+        armed = (seen + KIN__WAITS_BITS + 1) | bit | fence;
+    } while (!kin__cas64(waits, &seen, armed));
+    if ((armed & KIN__FENCED) != 0) {
+        kin__fence();
+        return;
+    }
+    KIN_CRASH_POINT("waits.armed");
+    kin__order_all();
+    if (fence != 0)
+        (void)kin__cas64(waits, &armed, armed | KIN__FENCED);
+}
+
+void kin__waits_fence(uint64_t *waits, uint32_t *calm)
+{
+    if ((kin__load64(waits) & KIN__FENCE) == 0)
+        return;
+    kin__fence();
+    if (calm == NULL)
+        return;
+    uint64_t seen = kin__load64(waits);
+    uint32_t times = (seen & KIN__SLEEPERS) != 0 ? 0 : kin__load32_relaxed(calm) + 1;
+    bool enough = times >= KIN__CALM;
+    kin__store32_release(calm, enough ? 0 : times);
+    if (enough && kin__cas64(waits, &seen, seen & ~(KIN__FENCE | KIN__FENCED)))
+        KIN_CRASH_POINT("waits.calm");
+}
+
+void kin__wake_by_bit(uint64_t *waits, uint64_t bit, uint64_t key, uint32_t most)
 {
     KIN_CRASH_POINT("ring.waking");
-    for (uint32_t seen = kin__load32(waits); (seen & bit) != 0; seen = kin__load32(waits)) {
+    for (uint64_t seen = kin__load64(waits); (seen & bit) != 0; seen = kin__load64(waits)) {
         if ((most == KIN__EVERYONE ? kin__wake_all(key) : kin__wake_some(key, most)) != 0)
             return;
         KIN_CRASH_POINT("ring.unmarking");
-        if (kin__cas32(waits, &seen, seen & ~bit))
+        if (kin__cas64(waits, &seen, seen & ~bit))
             return;
     }
 }
 
 void kin__latch_look(const kin__latch_of *l)
 {
-    if ((kin__load32(l->waits) & l->bit) != 0)
+    kin__waits_fence(l->waits, NULL);
+    if ((kin__load64(l->waits) & l->bit) != 0)
         kin__wake_by_bit(l->waits, l->bit, l->latch->id, 1);
 }
 
@@ -59,7 +91,6 @@ static bool still_there(void *object)
 {
     latch_wait *w = object;
     kin__waits_arm(w->l->waits, w->l->bit);
-    kin__order_all();
     return w->within ? is_within(w->l->latch, w->owner)
                      : kin__load64(&w->l->latch->word) == w->owner && kin__owner_alive(w->owner);
 }

@@ -50,8 +50,8 @@ typedef enum kin__entry { KIN__NOT_IN = 0, KIN__HELD = 1, KIN__WITHIN = 2 } kin_
 /* What else is to be known of a latch. */
 typedef struct kin__latch_of {
     kin__latch *latch;
-    uint32_t *waits; /* the word whose `bit` says that somebody sleeps on the latch */
-    uint32_t bit;
+    uint64_t *waits; /* the word whose `bit` says that somebody sleeps on the latch */
+    uint64_t bit;
     bool ordered;    /* kin__order_all works                                        */
 } kin__latch_of;
 
@@ -119,27 +119,45 @@ static inline void kin__latch_leave(kin__latch *l, bool ordered, uint64_t me, ki
         kin__store64_release(&l->word, value);
     else
         kin__store64(&l->word, value);
-    kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__order_all */
+    kin__compiler_fence(); /* who goes to sleep sees to the rest: kin__waits_arm */
     KIN_CRASH_POINT("latch.left");
 }
 
 /* Wakes one who sleeps on it, if somebody does. */
 void kin__latch_look(const kin__latch_of *l);
 
-/* ---- words of bits that say that somebody sleeps: [how often one was set:24][bits:8] ---- */
+/* ---- words of bits that say that somebody sleeps: [how often one was set:48][bits:16] ----
+ *
+ * Who has changed something looks at such a word with no fence between the two, as long as sleeps are rare; who sets a bit pays for both
+ * then, with kin__order_all: microseconds, and every processor is disturbed. While sleeps are frequent the word says so:
+ *
+ *   FENCE    who sees this after a change puts a fence in between, and looks again
+ *   FENCED   all do: FENCE was there before somebody's kin__order_all. Who sets a bit has nothing to pay
+ *
+ * FENCE is set with every bit; FENCED by who has called kin__order_all since, if the word is still as it left it; both are cleared
+ * at once, while no other bit is set, by who has often found them for nothing. Why no change is missed by who sets a bit and
+ * finds FENCED: who looked before that kin__order_all has changed what it changed before it, too. Who looked later has seen FENCE, and
+ * its fence and ours order the two; or it has seen that FENCE was cleared, which was before ours, and there we did not find FENCED, or
+ * after ours, and then our bit was cleared before, by one that woke us or found that we do not sleep. */
 
-#define KIN__WAITS_BITS 0xffu
+#define KIN__WAITS_BITS ((uint64_t)0xffff)
+#define KIN__FENCE ((uint64_t)0x4000)
+#define KIN__FENCED ((uint64_t)0x8000)
+#define KIN__SLEEPERS (KIN__WAITS_BITS & ~(KIN__FENCE | KIN__FENCED))
+#define KIN__CALM 128u /* how many fences for nothing are about as dear as one kin__order_all */
 
-/* Says so: by who is about to sleep, after its key is visible and before it calls kin__order_all and looks. */
-static inline void kin__waits_arm(uint32_t *waits, uint32_t bit)
-{
-    uint32_t seen = kin__load32(waits);
-    while (!kin__cas32(waits, &seen, (seen + KIN__WAITS_BITS + 1) | bit)) {
-    }
-}
+/* For a new word: as if somebody had slept before. */
+static inline uint64_t kin__waits_new(void) { return kin__my.session->ordered != 0 ? KIN__FENCE | KIN__FENCED : 0; }
+
+/* Says that somebody sleeps: by who is about to, after its key is visible, and before it looks once more. */
+void kin__waits_arm(uint64_t *waits, uint64_t bit);
+
+/* By who has changed something, before it looks at the word: the fence, if the word asks for it. *calm counts those for nothing; NULL:
+ * they are not counted. */
+void kin__waits_fence(uint64_t *waits, uint32_t *calm);
 
 /* Wakes up to `most` of those who sleep on `key`, whose bit was seen in *waits, or all. Clears the bit when nobody does and nobody
  * has set it since that was looked for: so there is no moment when somebody sleeps whose bit is not set. */
-void kin__wake_by_bit(uint32_t *waits, uint32_t bit, uint64_t key, uint32_t most);
+void kin__wake_by_bit(uint64_t *waits, uint64_t bit, uint64_t key, uint32_t most);
 
 #endif

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "fault.h"
 #include "handshake.h"
+#include "session.h"
 #include "stream_connection.h"
 #include "wait.h"
 
@@ -473,18 +474,16 @@ bool kin__listener_ready(const kin_listener *listener)
 
 /* ---- connecting ---- */
 
-static kin_err open_connection(kin_connection **connection, const kin__address *address, kin_view key, uint64_t deadline)
+/* `key`: NULL without a handshake. */
+static kin_err open_connection(kin_connection **connection, const kin__address *address, const kin__key *key, uint64_t deadline)
 {
-    kin__key made;
-    bool keyed;
     os_stream *stream;
     char name[KIN__ADDRESS_SIZE];
-    kin_err err = make_key(address, key, &made, &keyed);
-    if (err == KIN_OK && address->os.kind == OS_ADDRESS_TCP && address->os.port == 0)
-        err = kin__fail(KIN_EINVAL, "port 0 is no port to connect to");
-    if (err != KIN_OK)
-        return err;
-    err = os_stream_connect(&address->os, &stream, deadline);
+    if (address->os.kind == OS_ADDRESS_TCP && address->os.port == 0)
+        return kin__fail(KIN_EINVAL, "port 0 is no port to connect to");
+    kin_err err = os_stream_connect(&address->os, &stream, deadline, kin__stopping);
+    if (err == KIN_ECANCELLED)
+        return kin__fail(KIN_EINTERRUPTED, "this process was asked to stop");
     if (err != KIN_OK)
         return err;
     kin__address_write(address, name);
@@ -494,9 +493,8 @@ static kin_err open_connection(kin_connection **connection, const kin__address *
         os_stream_close(stream);
         return err;
     }
-    if (keyed)
-        err = kin__handshake(kin__stream_wire(c), false, &made, deadline, NULL);
-    kin__key_forget(&made);
+    if (key != NULL)
+        err = kin__handshake(kin__stream_wire(c), false, key, deadline, NULL);
     if (err != KIN_OK) {
         kin_connection_close(c);
         return err;
@@ -516,7 +514,13 @@ kin_err kin_connect(kin_connection **connection, const char *address, kin_view k
         err = kin__address_parse(&where, address);
     if (err != KIN_OK)
         return err;
-    err = open_connection(connection, &where, key, kin__deadline(timeout_ms));
+    kin__key made;
+    bool keyed;
+    uint64_t deadline = kin__deadline(timeout_ms);
+    err = make_key(&where, key, &made, &keyed);
+    if (err == KIN_OK)
+        err = open_connection(connection, &where, keyed ? &made : NULL, deadline);
+    kin__key_forget(&made);
     if (err != KIN_OK)
         return kin__fail_in(err, "cannot connect to '%.200s'", address);
     return KIN_OK;

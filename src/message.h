@@ -39,19 +39,20 @@ kin_err kin__get_args(const kin__source *from, kin_args **args, int64_t timeout_
 
 /* ---- what kin_wait asks of queues and connections ----
  *
- * The thread shows that it sleeps (park.h), arms each object, calls kin__order_all once, and looks whether one is ready. */
+ * The thread shows that it sleeps (park.h), arms each object, and looks whether one is ready. */
 typedef struct kin__watched {
     uint64_t key; /* what those sleep on who wait for it */
 } kin__watched;
 
-/* Before each look. KIN_EINVAL with a sentence if it is no open object, KIN_EPERM if this end cannot do that. */
-kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched);
-kin_err kin__connection_watch(const kin_connection *connection, bool send, kin__watched *watched);
-/* Has whoever changes it look for sleepers. */
+/* Before each look. KIN_EINVAL with a sentence if it is no open object, KIN_EPERM if this end cannot do that; KIN_EMSGSIZE: there
+ * will never be room for so much. `room`: of a kin_waitable. */
+kin_err kin__queue_watch(const kin_queue *queue, bool put, size_t room, kin__watched *watched);
+kin_err kin__connection_watch(const kin_connection *connection, bool send, size_t room, kin__watched *watched);
+/* Has whoever changes it look for sleepers. KIN_EMFILE, KIN_ENOMEM, KIN_EAGAIN: that is not possible now, so nobody may sleep. */
 void kin__queue_arm(const kin_queue *queue, bool put);
-void kin__connection_arm(const kin_connection *connection, bool send);
+kin_err kin__connection_arm(const kin_connection *connection, bool send);
 /* Whether it is ready now; also when it ended, or when it may be ready once what the dead left is dropped: the next watch does that. */
-bool kin__queue_ready(const kin_queue *queue, bool put);
-bool kin__connection_ready(const kin_connection *connection, bool send);
+bool kin__queue_ready(const kin_queue *queue, bool put, size_t room);
+bool kin__connection_ready(const kin_connection *connection, bool send, size_t room);
 
 #endif

@@ -372,8 +372,10 @@ void os_port_cancel(os_port *port);
 void os_port_close(os_port *port);
 
 /* Connects. KIN_ENOENT: nobody listens there, or there is no such host; KIN_ETIMEDOUT; KIN_EPERM: what listens at that
- * name is another user's. (Finding a host by its name takes what the system takes.) */
-kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline);
+ * name is another user's. (Finding a host by its name takes what the system takes.) No system wakes who connects, so before it
+ * waits and each OS_CONNECT_MS it asks `stop` (NULL: none): KIN_ECANCELLED. */
+#define OS_CONNECT_MS 100
+kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void));
 
 /* Whether it keeps the boundaries of messages. */
 bool os_stream_has_messages(const os_stream *stream);
@@ -397,7 +399,8 @@ bool os_stream_source(os_stream *stream, os_stream_for what, os_source *source);
 
 /* From now on reading and writing is KIN_ECANCELLED, and nobody waits; the other side sees the end. From any thread. */
 void os_stream_cancel(os_stream *stream);
-/* No thread may use it. What os_stream_wait(OS_STREAM_SENT) would wait for may be lost. */
+/* No thread may use it. What os_stream_wait(OS_STREAM_SENT) would wait for may be lost, and by TCP all that has not arrived
+ * yet, if something is unread. */
 void os_stream_close(os_stream *stream);
 
 /* ---- what the contract asks in return (session.c, init.c, process.c) -------------------------------------------------- */

@@ -97,8 +97,8 @@ void kin__each_sleeper(bool (*visit)(uint32_t place, kin__thread *t, void *arg),
 /* Wakes all who sleep on anything: after a death. */
 void kin__wake_everybody(void);
 
-/* For objects whose fast paths do without a fence (os.h: os_order_all). Who changes something and then looks whether somebody
- * sleeps does that with kin__order between the two; who has said that it sleeps calls kin__order_all, then looks once more. */
+/* For objects whose fast paths do without a fence (os.h: os_order_all; latch.h). Who changes something and then looks whether somebody
+ * sleeps keeps the compiler from moving the one across the other; who has said that it sleeps calls kin__order_all, then looks once more. */
 kin_err kin__order_begin(void); /* before this process uses either */
 void kin__order_all(void);
 

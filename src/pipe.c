@@ -59,6 +59,8 @@ static kin__ring *ring_of(kin__gate *gate) { return (kin__ring *)(void *)(gate +
 
 /* ---- making ends ---- */
 
+static const char unnamed[40] = "(unnamed)";
+
 static void make_flow(pipe_end *e, kin__flow *flow, const layout *l, size_t index)
 {
     kin__gate *gate = block(e->shared, l->units, index);
@@ -74,7 +76,7 @@ static void make_flow(pipe_end *e, kin__flow *flow, const layout *l, size_t inde
                         .in = bag,
                         .out = bag,
                         .kind = "connection",
-                        .name = e->c.name,
+                        .name = e->c.name[0] != 0 ? e->c.name : unnamed,
                         .max_message = l->max_message};
     kin__flow_begin(flow);
 }
@@ -131,6 +133,7 @@ static kin_err make_segment(const kin_pipe_options *options, const layout *l, ki
     for (uint32_t i = 0; i < l->blocks; i++) {
         kin__gate *gate = block(h, l->units, i);
         gate->id = kin__unique();
+        gate->waits = kin__waits_new();
         gate->id_join = kin__unique();
         kin__ring_init(ring_of(gate), l->units, 0);
     }
@@ -208,18 +211,23 @@ static kin_err pipe_poll(kin_connection *c, int64_t timeout_ms) { return kin__fl
 
 static kin__flow *flow_of(const kin_connection *c, bool send) { return send ? &end_of(c)->out : &end_of(c)->in; }
 
-static void pipe_watch(const kin_connection *c, bool send, kin__watched *watched)
+static kin_err pipe_watch(const kin_connection *c, bool send, size_t room, kin__watched *watched)
 {
     const kin__flow *flow = flow_of(c, send);
     watched->key = send ? flow->ring->id_room : flow->gate->id;
+    return send ? kin__flow_check_room(flow, room) : KIN_OK;
 }
 
-static void pipe_arm(const kin_connection *c, bool send) { kin__flow_arm(flow_of(c, send), send); }
+static kin_err pipe_arm(const kin_connection *c, bool send)
+{
+    kin__flow_arm(flow_of(c, send), send);
+    return KIN_OK;
+}
 
-static bool pipe_ready(const kin_connection *c, bool send)
+static bool pipe_ready(const kin_connection *c, bool send, size_t room)
 {
     kin__flow *flow = flow_of(c, send);
-    return (send ? kin__flow_writable(flow, 0) : kin__flow_readable(flow)) || kin__flow_over(flow);
+    return (send ? kin__flow_has_room(flow, room) : kin__flow_readable(flow)) || kin__flow_over(flow);
 }
 
 /* ---- closing and passing ---- */

@@ -438,6 +438,8 @@ static kin_err run_map(map *m, kin__job *plan, void (*function)(void), const voi
     kin__progress_begin(&m->progress, (size_t)plan->count);
     (void)open_job(m);
     err = wait_for_units(m);
+    kin__error_kept kept; /* of what follows, killing whoever died meanwhile may fail, and progress is the caller's code */
+    kin__error_keep(&kept);
     if (err != KIN_OK)
         abandon(m, err);
     size_t failed = collect_errors(m);
@@ -445,6 +447,7 @@ static kin_err run_map(map *m, kin__job *plan, void (*function)(void), const voi
     tell_progress(m, true);
     if (m->options->failed != NULL)
         *m->options->failed = failed;
+    kin__error_back(&kept);
     if (err != KIN_OK || failed == 0)
         return err;
     return kin__fail(KIN_ETASK, "%zu of %llu tasks failed", failed, (unsigned long long)plan->count);

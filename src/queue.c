@@ -162,6 +162,7 @@ static kin_err create(kin_queue **queue, const kin_queue_options *o)
     s->units = l.units;
     s->max_message = l.max_message;
     s->gate.id = kin__unique();
+    s->gate.waits = kin__waits_new();
     s->gate.id_join = kin__unique();
     if (o->name != NULL)
         (void)snprintf(s->name, sizeof s->name, "%s", o->name);
@@ -425,14 +426,14 @@ kin_err kin_queue_get_new(kin_queue *q, void **data, size_t *size, int64_t timeo
     kin_err err = check_queue(q, timeout_ms);
     if (err != KIN_OK)
         return err;
-    if (data == NULL || size == NULL)
-        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the %s", q->shown,
-                         data == NULL ? "message" : "size");
+    if (data == NULL)
+        return kin__fail(KIN_EINVAL, "queue '%s': there is no place for the message", q->shown);
     kin__sink sink = {.what = KIN__BYTES};
     err = kin__get_new(&(kin__source){"queue", q->shown, get_from_any, q}, &sink, 0, timeout_ms);
     if (err == KIN_OK) {
         *data = sink.buffer;
-        *size = sink.size;
+        if (size != NULL)
+            *size = sink.size;
     }
     return err;
 }
@@ -631,7 +632,6 @@ static bool not_dealt_with(void *object)
     kin_queue *q = object;
     for (uint32_t i = 0; i < q->lanes; i++)
         kin__waits_arm(&q->flows[i].ring->waits, KIN__WAITS_JOIN);
-    kin__order_all();
     for (uint32_t i = 0; i < q->lanes; i++) {
         if (kin__flow_unswept(&q->flows[i]))
             return false;
@@ -727,13 +727,15 @@ kin__flow *kin__queue_flow(kin_queue *q, uint32_t lane) { return &q->flows[lane]
 /* ---- for kin_wait ---- */
 
 /* Nothing is shown or held yet, so what dead processes left in the way can be dropped. */
-kin_err kin__queue_watch(const kin_queue *queue, bool put, kin__watched *watched)
+kin_err kin__queue_watch(const kin_queue *queue, bool put, size_t room, kin__watched *watched)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
     kin_err err = check_queue(q, KIN_FOREVER);
     if (err != KIN_OK)
         return err;
     kin__flow *first = put ? own_flow(q) : q->flows;
+    if (put && (err = kin__flow_check_room(first, room)) != KIN_OK)
+        return err;
     watched->key = put ? first->ring->id_room : q->shared->gate.id;
     for (uint32_t i = 0; i < (put ? 1 : q->lanes); i++) {
         if (kin__flow_unswept(&first[i]))
@@ -750,13 +752,13 @@ void kin__queue_arm(const kin_queue *queue, bool put)
 }
 
 /* One that is closed meanwhile is ready: whoever looks then gets its error. */
-bool kin__queue_ready(const kin_queue *queue, bool put)
+bool kin__queue_ready(const kin_queue *queue, bool put, size_t room)
 {
     kin_queue *q = (kin_queue *)(uintptr_t)queue;
-    if (!is_queue(q) || kin__flow_over(q->flows))
+    if (!is_queue(q))
         return true;
     if (!put)
-        return kin__flows_readable(q->flows, q->lanes);
+        return kin__flows_readable(q->flows, q->lanes) || kin__flows_ended(q->flows, q->lanes, false);
     kin__flow *f = own_flow(q);
-    return kin__flow_writable(f, 0) || kin__flow_unswept(f);
+    return kin__flow_over(f) || kin__flow_has_room(f, room) || kin__flow_unswept(f);
 }

@@ -73,8 +73,8 @@ static bool look_through(kin__flow *f, kin__found *found)
     if (any) {
         kin__store32(&r->returned, 1); /* there may be more */
         /* A consumer that looked while it was cleared may sleep, and this record's producer have looked before it did. */
-        if ((kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
-            (void)kin__or32(&r->waits, KIN__TELL);
+        if ((kin__load64(&f->gate->waits) & KIN__WAITS_GET) != 0)
+            (void)kin__or64(&r->waits, KIN__TELL);
     }
     return any;
 }
@@ -84,8 +84,8 @@ static void tell_no_more(kin__flow *f)
 {
     kin__found other;
     uint64_t head = kin__load64_relaxed(&f->ring->head);
-    if ((kin__load32(&f->ring->waits) & KIN__TELL) != 0 && !first_ready(f, kin__ring_next(f->ring, head), &other))
-        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
+    if ((kin__load64(&f->ring->waits) & KIN__TELL) != 0 && !first_ready(f, kin__ring_next(f->ring, head), &other))
+        (void)kin__and64(&f->ring->waits, ~(uint64_t)KIN__TELL);
 }
 
 kin_err kin__region_find(kin__flow *f, kin__found *found)
@@ -153,6 +153,27 @@ uint32_t kin__flow_count(kin__flow *f)
     kin__ring_unlock(f, false, me, entry);
     kin__ring_look_after_get(f);
     return count;
+}
+
+/* The records between head and tail stay what they are as long as the head stays. */
+uint32_t kin__region_by(const kin__flow *f)
+{
+    const kin__ring *r = f->ring;
+    if (kin__load32(&r->in_place) == 0)
+        return 0;
+    for (;;) {
+        kin__record *record;
+        uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail), after;
+        uint32_t by = 0;
+        for (uint64_t at = head; kin__behind(tail, at) && kin__ring_step(f, at, tail, &record, &after); at = after) {
+            uint64_t state = kin__load64(&record->state);
+            uint32_t what = kin__state_what(state);
+            if ((what == KIN__WRITING || what == KIN__TAKEN) && kin__process_alive(kin__state_who(state)))
+                by |= kin__state_who(state) == kin__my.id ? KIN__BY_US : KIN__BY_OTHERS;
+        }
+        if (kin__load64(&r->head) == head)
+            return by;
+    }
 }
 
 static void note_in_place(kin__flow *f)
@@ -248,6 +269,14 @@ static kin_err change(kin__flow *f, kin__record *record, const kin_message *m, u
     return kin__fail(KIN_EINVAL, "%s '%s': the message is not %s (any more)", f->kind, f->name, how);
 }
 
+/* Of a ring that was shut down, others may wait for just this record, to have it or to learn that nothing comes any more. Its state was
+ * changed by a compare-and-swap, so they see that, or this their bits. */
+static void tell_if_shut(kin__flow *f)
+{
+    if (kin__load32(&f->gate->closed) != 0 && (kin__load64(&f->gate->waits) & KIN__WAITS_GET) != 0)
+        kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, KIN__EVERYONE);
+}
+
 /* Something that lies before `next` may be for a consumer now. */
 static void tell_consumers(kin__flow *f)
 {
@@ -256,17 +285,19 @@ static void tell_consumers(kin__flow *f)
         kin__store32(&f->ring->returned, 1);
     KIN_CRASH_POINT("region.told");
     kin__ring_look_after_put(f, 1);
+    tell_if_shut(f);
 }
 
 /* What was done, or cancelled, may have been what the head stood at. */
 static void make_room(kin__flow *f)
 {
     kin__entry entry;
-    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) != KIN_OK)
-        return;
-    kin__region_advance(f);
-    kin__ring_unlock(f, false, kin__me, entry);
-    kin__ring_look_after_get(f);
+    if (kin__ring_lock(f, false, kin__me, KIN_FOREVER, KIN__NEVER, &entry) == KIN_OK) {
+        kin__region_advance(f);
+        kin__ring_unlock(f, false, kin__me, entry);
+        kin__ring_look_after_get(f);
+    }
+    tell_if_shut(f);
 }
 
 kin_err kin__flow_commit(kin__flow *f, kin_message *m, bool cancel)

@@ -24,6 +24,7 @@ void kin__ring_init(kin__ring *r, uint32_t units, uint32_t max_items)
     r->getter.id = kin__unique();
     r->units = units;
     r->max_items = max_items;
+    r->waits = kin__waits_new();
 }
 
 bool kin__ring_valid(const kin__ring *r, size_t size)
@@ -64,18 +65,22 @@ kin_err kin__ring_damaged(const kin__flow *f)
 
 void kin__ring_wake_after_put(kin__flow *f, uint32_t messages)
 {
-    if (messages != 0 && (kin__load32(&f->gate->waits) & KIN__WAITS_GET) != 0)
+    kin__waits_fence(&f->gate->waits, &f->ring->calm_gate);
+    kin__waits_fence(&f->ring->waits, &f->ring->calm_put);
+    if (messages != 0 && (kin__load64(&f->gate->waits) & KIN__WAITS_GET) != 0)
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, messages);
-    if ((kin__load32(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
+    if ((kin__load64(&f->ring->waits) & KIN__WAITS_PUTTER) != 0)
         kin__wake_by_bit(&f->ring->waits, KIN__WAITS_PUTTER, f->ring->putter.id, 1);
-    if ((kin__load32(&f->ring->waits) & KIN__UNTIDY) != 0)
+    if ((kin__load64(&f->ring->waits) & KIN__UNTIDY) != 0)
         kin__bag_tidy(f);
 }
 
-void kin__ring_wake_after_get(kin__flow *f, uint32_t waits)
+void kin__ring_wake_after_get(kin__flow *f, uint64_t which)
 {
+    kin__waits_fence(&f->ring->waits, &f->ring->calm_get);
+    uint64_t waits = kin__load64(&f->ring->waits) & which;
     if ((waits & KIN__TELL) != 0) {
-        (void)kin__and32(&f->ring->waits, ~(uint32_t)KIN__TELL);
+        (void)kin__and64(&f->ring->waits, ~(uint64_t)KIN__TELL);
         kin__wake_by_bit(&f->gate->waits, KIN__WAITS_GET, f->gate->id, 1);
     }
     if ((waits & KIN__WAITS_ROOM) != 0)
@@ -122,7 +127,7 @@ static void inherit(kin__flow *f, bool putter)
     else if (kin__behind(kin__load64_relaxed(&r->large), kin__load64_relaxed(&r->tail)))
         kin__store64_release(&r->large, 0);             /* its large message never was one */
     if (OS_BAG_HANDLES != 0 && f->pair == OS_NO_HANDLE) /* the other end of a pipe drops them, as it gets */
-        (void)kin__or32(&r->waits, KIN__UNTIDY);
+        (void)kin__or64(&r->waits, KIN__UNTIDY);
     KIN_CRASH_POINT("ring.inherited");
 }
 
@@ -147,7 +152,7 @@ static KIN__NOINLINE kin_err lock_slow(kin__flow *f, bool putter, uint64_t me, i
     if (err != KIN_OK) {
         char text[192];
         if (!putter) /* who waits for room, or joins, may have left it to us to look: the rest is for who gets the lock */
-            kin__ring_wake_after_get(f, kin__load32(&f->ring->waits) & (KIN__WAITS_ROOM | KIN__WAITS_JOIN));
+            kin__ring_wake_after_get(f, KIN__WAITS_ROOM | KIN__WAITS_JOIN);
         kin__describe_thread(who, text, sizeof text);
         return kin__fail(err, "%s '%s': %s is in the middle of a %s and does not go on", f->kind, f->name, text,
                          putter ? "put" : "get");
@@ -187,6 +192,16 @@ bool kin__ring_look_over(kin__flow *f, bool surely)
 }
 
 bool kin__flow_over(kin__flow *f) { return kin__ring_look_over(f, false); }
+
+bool kin__flows_ended(kin__flow *flows, uint32_t count, bool surely)
+{
+    if (!kin__ring_look_over(flows, surely))
+        return false;
+    uint32_t by = 0;
+    for (uint32_t i = 0; i < count; i++)
+        by |= kin__region_by(&flows[i]);
+    return by != KIN__BY_OTHERS;
+}
 
 kin_err kin__ring_over(const kin__flow *f)
 {

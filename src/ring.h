@@ -27,9 +27,9 @@
  *           having reserved                   its record counts as DONE
  *           having taken                      its record is READY again, in its place
  *
- * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own: who
- * goes to sleep calls kin__order_all after it has set the bit in `waits` and before its last look (park.h). A bit is only
- * cleared by who looked for sleepers and found none, while nobody has set one (latch.h). */
+ * Waking. Both sides look whether somebody sleeps after they have let go of their lock, without a fence of their own, unless the word
+ * `waits` asks for one: who goes to sleep sets its bit there, and sees to the order of the two, before its last look (latch.h). A bit is
+ * only cleared by who looked for sleepers and found none, while nobody has set one. */
 #ifndef KIN_SRC_RING_H
 #define KIN_SRC_RING_H
 
@@ -55,27 +55,30 @@ enum {
 typedef struct kin__gate {
     uint64_t id;      /* what those sleep on who wait for a message */
     uint64_t id_join; /* … for all to be dealt with                 */
-    uint32_t waits;   /* KIN__WAITS_GET                             */
+    uint64_t waits;   /* KIN__WAITS_GET                             */
     uint32_t closed;  /* nothing is put any more                    */
-    uint64_t pad[13];
+    uint32_t pad0;
+    uint64_t pad[12];
 } kin__gate;
 _Static_assert(sizeof(kin__gate) == 128, "layout in shared memory");
 
 /* Words written by different sides are on pairs of cache lines of their own. */
 typedef struct kin__ring {
-    uint64_t id_room;   /* what those sleep on who wait for room */
-    uint32_t units;     /* capacity: a power of two              */
-    uint32_t max_items; /* 0: no limit                           */
-    uint32_t waits;     /* all but KIN__WAITS_GET                */
-    uint32_t in_place;  /* something was reserved or taken, ever */
-    uint64_t dropped;   /* how often something left the bag; of the first lane, for all */
-    uint32_t pad0[24];
+    uint64_t id_room;   /* what those sleep on who wait for room                           */
+    uint32_t units;     /* capacity: a power of two                                        */
+    uint32_t max_items; /* 0: no limit                                                     */
+    uint64_t waits;     /* all but KIN__WAITS_GET                                          */
+    uint64_t dropped;   /* how often something left the bag; of the first lane, for all    */
+    uint32_t in_place;  /* something was reserved or taken, ever                           */
+    uint32_t pad0[23];
 
     kin__latch putter;
     uint64_t head_seen; /* by producers                                                        */
     uint64_t large;     /* position behind the last large message, | 1 << 32; 0: there was none */
     uint64_t bagged;    /* number of the last entry that was to go into the bag: kin__bag_tag  */
-    uint64_t pad1[8];
+    uint32_t calm_gate; /* how often in a row a producer has found nobody asleep: kin__waits_fence */
+    uint32_t calm_put;
+    uint64_t pad1[7];
 
     uint64_t tail;
     uint64_t pad2[15];
@@ -85,7 +88,7 @@ typedef struct kin__ring {
     uint64_t next;      /* how far they have looked, if that is beyond the head         */
     uint64_t unbagged;  /* entries of the bag up to this number are about no message any more */
     uint32_t epoch;     /* of the session when the region was last looked through       */
-    uint32_t pad3;
+    uint32_t calm_get;  /* as calm_put, of consumers                                    */
     uint64_t pad4[7];
 
     uint64_t head;
@@ -202,6 +205,9 @@ kin_err kin__flow_done(kin__flow *f, kin_message *message, bool give_back);
 /* Whether a get, or a put of `size` bytes, may find what it needs now. No lock is taken. */
 bool kin__flow_readable(kin__flow *f);
 bool kin__flow_writable(kin__flow *f, size_t size);
+/* The same for kin_wait: `room` is a size, or KIN__ROOM. KIN_EMSGSIZE: there will never be so much. */
+bool kin__flow_has_room(kin__flow *f, size_t room);
+kin_err kin__flow_check_room(const kin__flow *f, size_t room);
 /* Whether there is a message that a get would find now. Takes `getter` if that cannot be told without. */
 bool kin__flow_has(kin__flow *f);
 /* How many messages there are, those not counted that are given up and still lie behind older ones. */
@@ -230,6 +236,9 @@ bool kin__flows_readable(kin__flow *flows, uint32_t count);
 kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 /* Whether nothing is put any more, or the other end is gone. Looks only if something may have changed since it last did. */
 bool kin__flow_over(kin__flow *f);
+/* Whether nothing can be got from any of them, now or later: it is over, and no other process works on a message that lies there; it may
+ * come (back). Who works on one itself does not wait for others: they may wait for it. surely: also if nothing seems to have changed. */
+bool kin__flows_ended(kin__flow *flows, uint32_t count, bool surely);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
 /* Drops what dead processes had reserved and what was cancelled, as far as it is the oldest: else only a get would. Waits for a lock
@@ -239,7 +248,7 @@ void kin__flow_sweep(kin__flow *f);
 bool kin__flow_unswept(const kin__flow *f);
 /* Wakes those who wait for what these bits of `waits` mean, all of them. */
 void kin__flow_wake_all(kin__flow *f);
-/* Says that somebody waits for this: before the caller calls kin__order_all and looks. */
+/* Says that somebody waits for this: before the caller looks once more. */
 static inline void kin__flow_arm(kin__flow *f, bool put)
 {
     kin__waits_arm(put ? &f->ring->waits : &f->gate->waits, put ? KIN__WAITS_ROOM : KIN__WAITS_GET);

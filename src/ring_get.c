@@ -119,8 +119,7 @@ static bool nothing(void *object)
 {
     kin__get_wait *w = object;
     kin__flow_arm(w->flows, false);
-    kin__order_all();
-    return !kin__flows_readable(w->flows, w->count) && !kin__ring_look_over(w->flows, true);
+    return !kin__flows_readable(w->flows, w->count) && !kin__flows_ended(w->flows, w->count, true);
 }
 
 /* It was closed: waits for those who are in the middle of a put, having seen that it was not. Whoever comes after them sees it. */
@@ -143,10 +142,10 @@ kin_err kin__get_wait_more(kin__get_wait *w)
     kin__flow *f = w->flows;
     /* A consumer that is stopped may be in the way: then it is not over yet. */
     bool any = w->last_look && kin__flows_readable(f, w->count);
-    if (w->last_look && !any)
-        return kin__ring_over(f);
-    if (!any && kin__flow_over(f)) { /* what came before the end is seen in one more look */
-        w->last_look = true;
+    if (!any && kin__flows_ended(f, w->count, false)) {
+        if (w->last_look)
+            return kin__ring_over(f);
+        w->last_look = true; /* what came before the end is seen in one more look */
         return let_them_finish(w);
     }
     if (w->end != KIN_OK)
@@ -166,7 +165,7 @@ kin_err kin__get_wait_more(kin__get_wait *w)
                                           .object = w,
                                           .deadline = w->deadline,
                                           .since = w->since,
-                                          .kind = KIN_TYPE_QUEUE,
+                                          .kind = kin__flow_type(f),
                                           .name = f->name,
                                           .interruptible = true});
     return KIN_OK;

@@ -63,6 +63,9 @@ static inline void kin__ring_unlock(kin__flow *f, bool putter, uint64_t me, kin_
     kin__latch_leave(putter ? &f->ring->putter : &f->ring->getter, f->ordered, me, entry, false);
 }
 
+/* What a waiter says that it waits for. */
+static inline kin_type kin__flow_type(const kin__flow *f) { return f->pair == OS_NO_HANDLE ? KIN_TYPE_QUEUE : KIN_TYPE_CONNECTION; }
+
 /* Sleeps. KIN_ETIMEDOUT also if there was no need to and it is too late: what keeps somebody awake need not be for it. */
 kin_err kin__ring_sleep(const kin__wait *wait);
 
@@ -75,17 +78,17 @@ kin_err kin__ring_damaged(const kin__flow *f);
 
 /* What must follow when the lock is released: looks whether somebody sleeps who wants what there is now. */
 void kin__ring_wake_after_put(kin__flow *f, uint32_t messages);
-void kin__ring_wake_after_get(kin__flow *f, uint32_t waits);
+void kin__ring_wake_after_get(kin__flow *f, uint64_t which); /* of the bits of `waits` */
 static inline void kin__ring_look_after_put(kin__flow *f, uint32_t messages)
 {
-    if (((kin__load32(&f->gate->waits) & KIN__WAITS_GET) | (kin__load32(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY))) != 0)
+    if (((kin__load64(&f->gate->waits) & (KIN__WAITS_GET | KIN__FENCE)) |
+         (kin__load64(&f->ring->waits) & (KIN__WAITS_PUTTER | KIN__UNTIDY | KIN__FENCE))) != 0)
         kin__ring_wake_after_put(f, messages);
 }
 static inline void kin__ring_look_after_get(kin__flow *f)
 {
-    uint32_t waits = kin__load32(&f->ring->waits) & KIN__WAITS_BITS;
-    if (waits != 0)
-        kin__ring_wake_after_get(f, waits);
+    if ((kin__load64(&f->ring->waits) & KIN__WAITS_BITS) != 0)
+        kin__ring_wake_after_get(f, KIN__SLEEPERS);
 }
 
 /* A consumer, who has `getter`, looks at the tail anew. `next` stands still while nothing is worked on in place: half of all positions
@@ -140,6 +143,9 @@ kin_err kin__region_find(kin__flow *f, kin__found *found);
 void kin__region_remove(kin__flow *f, const kin__found *found);
 /* Moves the head behind all that is done, also what no consumer has come to yet. The caller has `getter`. */
 void kin__region_advance(kin__flow *f);
+/* Who works on records that lie in the ring, of those who live. No lock is taken. */
+enum { KIN__BY_US = 1, KIN__BY_OTHERS = 2 };
+uint32_t kin__region_by(const kin__flow *f);
 /* A get has moved the head. What it has come to may have been cancelled: who waits for room does not look there. */
 static inline void kin__ring_moved(kin__flow *f)
 {

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "fault.h"
+#include "kin/wait.h"
 #include "segment.h"
 
 #include <string.h>
@@ -96,6 +97,17 @@ bool kin__flow_writable(kin__flow *f, size_t size)
            !(large && large_in_flight(f->ring, tail, head));
 }
 
+bool kin__flow_has_room(kin__flow *f, size_t room)
+{
+    size_t eighth = (size_t)kin__flow_units(f) * KIN__UNIT / 8 - KIN__UNIT;
+    return kin__flow_writable(f, room == KIN__ROOM ? eighth : room);
+}
+
+kin_err kin__flow_check_room(const kin__flow *f, size_t room)
+{
+    return room == KIN__ROOM ? KIN_OK : kin__ring_check_size(f, room);
+}
+
 /* ---- waiting for room ---- */
 
 typedef struct room_wait {
@@ -117,7 +129,6 @@ static bool no_room(void *object)
     kin__ring *r = w->f->ring;
     uint32_t need;
     kin__waits_arm(&r->waits, KIN__WAITS_ROOM);
-    kin__order_all();
     uint64_t head = kin__load64(&r->head), tail = kin__load64(&r->tail);
     if (kin__ring_look_over(w->f, true) || kin__flow_unswept(w->f))
         return false;
@@ -145,7 +156,7 @@ static bool try_once(room_wait *w, kin__ring_try attempt, void *arg, kin_err *er
     w->other = *err == KIN_EFULL && has_room(f, kin__load64_relaxed(&f->ring->tail), w->head, w->units, &need);
     kin__ring_unlock(f, true, kin__me, entry);
     kin__ring_look_after_put(f, *err == KIN_OK);
-    if (w->since != 0 && (kin__load32(&f->ring->waits) & KIN__WAITS_ROOM) != 0 &&
+    if (w->since != 0 && (kin__load64(&f->ring->waits) & KIN__WAITS_ROOM) != 0 &&
         (*err != KIN_EFULL || w->end != KIN_OK))
         (void)kin__wake_one(f->ring->id_room); /* the wake may have been for more than one, or was not used */
     return *err != KIN_EFULL;
@@ -160,6 +171,9 @@ static kin_err wait_for_room(room_wait *w)
         kin__flow_sweep(f);
         return KIN_OK;
     }
+    if (w->end == KIN_EFULL && w->other)
+        return kin__fail(KIN_EFULL, "%s '%s': what is on its way beside it (a large message, or as many objects as can be) must be got first",
+                         f->kind, f->name);
     if (w->end != KIN_OK)
         return w->end == KIN_EFULL       ? kin__fail(KIN_EFULL, "%s '%s' is full", f->kind, f->name)
                : w->end == KIN_ETIMEDOUT ? kin__fail(KIN_ETIMEDOUT, "%s '%s': no room within %lld ms", f->kind, f->name,
@@ -176,7 +190,7 @@ static kin_err wait_for_room(room_wait *w)
                                           .object = w,
                                           .deadline = w->deadline,
                                           .since = w->since,
-                                          .kind = KIN_TYPE_QUEUE,
+                                          .kind = kin__flow_type(f),
                                           .name = f->name,
                                           .interruptible = true});
     w->swept = false;

@@ -109,18 +109,22 @@ static kin_err poll_stream(kin_connection *c, int64_t timeout_ms)
     return KIN_OK;
 }
 
-static void watch(const kin_connection *c, bool send, kin__watched *watched)
+/* How much room there is only the system knows. */
+static kin_err watch(const kin_connection *c, bool send, size_t room, kin__watched *watched)
 {
+    (void)room;
     watched->key = kin__wire_key(wire_of(c), send);
+    return KIN_OK;
 }
 
-static void arm(const kin_connection *c, bool send)
+static kin_err arm(const kin_connection *c, bool send)
 {
-    kin__wire_arm(wire_of(c), send);
+    return named(c, kin__wire_arm(wire_of(c), send));
 }
 
-static bool ready(const kin_connection *c, bool send)
+static bool ready(const kin_connection *c, bool send, size_t room)
 {
+    (void)room;
     return kin__wire_ready(wire_of(c), send);
 }
 

@@ -19,9 +19,9 @@
 
 #define OBJECT(which, x) ((kin_waitable){.kind = (which), .of.object = (x)})
 kin_waitable kin__wait_queue_get(const kin_queue *x) { return OBJECT(KIN_WAIT_QUEUE_GET, x); }
-kin_waitable kin__wait_queue_put(const kin_queue *x) { return OBJECT(KIN_WAIT_QUEUE_PUT, x); }
+kin_waitable kin__wait_queue_put(const kin_queue *x, size_t room) { return (kin_waitable){.kind = KIN_WAIT_QUEUE_PUT, .of.object = x, .room = room}; }
 kin_waitable kin__wait_recv(const kin_connection *x) { return OBJECT(KIN_WAIT_RECV, x); }
-kin_waitable kin__wait_send(const kin_connection *x) { return OBJECT(KIN_WAIT_SEND, x); }
+kin_waitable kin__wait_send(const kin_connection *x, size_t room) { return (kin_waitable){.kind = KIN_WAIT_SEND, .of.object = x, .room = room}; }
 kin_waitable kin__wait_listener(const kin_listener *x) { return OBJECT(KIN_WAIT_LISTENER, x); }
 kin_waitable kin__wait_process(const kin_process *x) { return OBJECT(KIN_WAIT_PROCESS, x); }
 kin_waitable kin__wait_event(const kin_event *x) { return OBJECT(KIN_WAIT_EVENT, x); }
@@ -47,10 +47,10 @@ static kin_err key_of(const kin_waitable *item, kin__watched *watched)
     switch (item->kind) {
     case KIN_WAIT_QUEUE_GET:
     case KIN_WAIT_QUEUE_PUT:
-        return kin__queue_watch(x, item->kind == KIN_WAIT_QUEUE_PUT, watched);
+        return kin__queue_watch(x, item->kind == KIN_WAIT_QUEUE_PUT, item->room, watched);
     case KIN_WAIT_RECV:
     case KIN_WAIT_SEND:
-        return kin__connection_watch(x, item->kind == KIN_WAIT_SEND, watched);
+        return kin__connection_watch(x, item->kind == KIN_WAIT_SEND, item->room, watched);
     case KIN_WAIT_LISTENER:
         return kin__listener_watch(x, watched);
     case KIN_WAIT_PROCESS:
@@ -64,29 +64,28 @@ static kin_err key_of(const kin_waitable *item, kin__watched *watched)
     }
 }
 
-static void arm(const kin_waitable *item)
+static kin_err arm(const kin_waitable *item)
 {
     const void *x = item->of.object;
     switch (item->kind) {
     case KIN_WAIT_QUEUE_GET:
     case KIN_WAIT_QUEUE_PUT:
         kin__queue_arm(x, item->kind == KIN_WAIT_QUEUE_PUT);
-        break;
+        return KIN_OK;
     case KIN_WAIT_RECV:
     case KIN_WAIT_SEND:
-        kin__connection_arm(x, item->kind == KIN_WAIT_SEND);
-        break;
+        return kin__connection_arm(x, item->kind == KIN_WAIT_SEND);
     case KIN_WAIT_LISTENER:
         kin__listener_arm(x);
-        break;
+        return KIN_OK;
     case KIN_WAIT_EVENT:
         kin__event_arm(x);
-        break;
+        return KIN_OK;
     case KIN_WAIT_SEMAPHORE:
         kin__semaphore_arm(x);
-        break;
+        return KIN_OK;
     default: /* the end of a process wakes everybody */
-        break;
+        return KIN_OK;
     }
 }
 
@@ -96,10 +95,10 @@ static bool is_ready(const kin_waitable *item)
     switch (item->kind) {
     case KIN_WAIT_QUEUE_GET:
     case KIN_WAIT_QUEUE_PUT:
-        return kin__queue_ready(x, item->kind == KIN_WAIT_QUEUE_PUT);
+        return kin__queue_ready(x, item->kind == KIN_WAIT_QUEUE_PUT, item->room);
     case KIN_WAIT_RECV:
     case KIN_WAIT_SEND:
-        return kin__connection_ready(x, item->kind == KIN_WAIT_SEND);
+        return kin__connection_ready(x, item->kind == KIN_WAIT_SEND, item->room);
     case KIN_WAIT_LISTENER:
         return kin__listener_ready(x);
     case KIN_WAIT_PROCESS:
@@ -123,6 +122,7 @@ typedef struct call {
     kin__keys keys;
     uint64_t me;
     uint32_t fired; /* the watch has seen one */
+    kin_err failed; /* one could not be armed, so there can be no sleep; the sentence has been given */
 } call;
 
 /* The item that source `n` is. */
@@ -163,7 +163,7 @@ static kin_err look(call *c)
 /* Whether a look is worth while. */
 static bool anything(const call *c)
 {
-    if (kin__load32(&c->fired) != 0)
+    if (kin__load32(&c->fired) != 0 || c->failed != KIN_OK)
         return true;
     for (size_t i = 0; i < c->count && c->objects > 0; i++) {
         if (is_ready(&c->items[i]))
@@ -176,10 +176,12 @@ static bool must_sleep(void *object)
 {
     call *c = object;
     if (c->objects > 0) {
-        for (size_t i = 0; i < c->count; i++)
-            arm(&c->items[i]);
+        for (size_t i = 0; i < c->count && c->failed == KIN_OK; i++) {
+            c->failed = arm(&c->items[i]);
+            if (c->failed != KIN_OK)
+                kin__fail_in(c->failed, "kin_wait, item %zu", i);
+        }
         KIN_CRASH_POINT("wait.armed");
-        kin__order_all();
     }
     return !anything(c);
 }
@@ -216,7 +218,7 @@ static kin_err sleep_once(call *c, uint64_t deadline)
         err = kin__park_on(&wait);
     } while (err == KIN_OK && !anything(c));
     os_watch_remove(watch, c->sources);
-    return err;
+    return err == KIN_OK ? c->failed : err;
 }
 
 static bool took_a_source(const call *c)

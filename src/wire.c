@@ -10,9 +10,11 @@
 #include <string.h>
 
 enum { TAKEN = 1, WANTED = 2, WATCHED = 4 };
-enum { UNWATCHED = 2 }; /* of kin__turn.fired: it could not be watched */
 #define CLOSED ((uint64_t)1 << 63)
 #define CHUNK ((size_t)65536)
+/* A message that does not end is read in pieces, and this many of them when the time is over: more than a system keeps. */
+#define PIECE_MOST ((size_t)1 << 20)
+#define PIECES_MOST 16u
 #define FINISHER_STACK 65536u
 
 /* ---- who uses it ---- */
@@ -34,6 +36,20 @@ static bool is_closed(const kin__wire *w)
     return (kin__load64((uint64_t *)(uintptr_t)&w->users) & CLOSED) != 0;
 }
 
+/* TCP resets a connection that is closed with something unread, and the other side loses what it has not received yet. So that is thrown
+ * away; but not for ever, as it comes. */
+static void discard_unread(kin__wire *w)
+{
+    enum { PIECES = 256 };
+    size_t got = 1;
+    bool whole;
+    kin__error_kept kept;
+    kin__error_keep(&kept);
+    for (int i = 0; i < PIECES && got != 0 && os_stream_read(w->stream, w->chunk, CHUNK, &got, &whole) == KIN_OK; i++) {
+    }
+    kin__error_back(&kept);
+}
+
 static void part(kin__wire *w)
 {
     uint64_t users = kin__load64(&w->users);
@@ -44,6 +60,7 @@ static void part(kin__wire *w)
     os_watch_remove(w->receiving.watch, NULL);
     os_watch_remove(w->sending.watch, NULL);
     uv_mutex_destroy(&w->watching);
+    discard_unread(w);
     os_stream_close(w->stream);
     kin__frame_free(&w->frame);
     free(w->chunk);
@@ -93,9 +110,9 @@ void kin__wire_close(kin__wire *wire)
     uint64_t users = kin__load64(&wire->users);
     while (!kin__cas64(&wire->users, &users, users | CLOSED)) {
     }
-    /* A thread that finishes a message is left to it, if nobody else is there who must be told. */
-    uint64_t finishing = kin__load32(&wire->finishing);
-    if (finishing == 0 || users > 1 + finishing)
+    /* A thread that finishes a message is left to it, if nobody else is there who must be told. To cancel is for those: TCP may
+     * lose by it what is still on its way. */
+    if (users > 1 + (uint64_t)kin__load32(&wire->finishing))
         os_stream_cancel(wire->stream);
     wake_sleepers(&wire->receiving);
     wake_sleepers(&wire->sending);
@@ -221,11 +238,16 @@ static kin_err sleep_for(kin__wire *w, os_stream_for what, uint64_t deadline)
     return err;
 }
 
+static bool is_over(uint64_t deadline)
+{
+    return deadline != OS_NEVER && kin__now_ns() >= deadline;
+}
+
 static kin_err await(kin__wire *w, os_stream_for what, uint64_t deadline, bool plain)
 {
     if (plain)
         return os_stream_wait(w->stream, what, deadline);
-    if (deadline != OS_NEVER && kin__now_ns() >= deadline)
+    if (is_over(deadline))
         return is_ready_now(w, what) ? KIN_OK : kin__fail(KIN_ETIMEDOUT, "too late");
     return sleep_for(w, what, deadline);
 }
@@ -242,7 +264,7 @@ static kin_err end(kin__turn *t, kin_err err)
 static bool passes(kin_err err)
 {
     return err == KIN_ETIMEDOUT || err == KIN_EINTERRUPTED || err == KIN_ENOMEM || err == KIN_EMFILE || err == KIN_EAGAIN ||
-           err == KIN_ESTATE;
+           err == KIN_ESTATE || err == KIN_EMSGSIZE;
 }
 
 /* What a stream's failure means to the caller. */
@@ -282,6 +304,7 @@ static kin_err fill(kin__wire *w, bool *any)
     bool messages = os_stream_has_messages(w->stream), whole = false;
     size_t space = 0, got = 0;
     uint8_t *room = messages ? NULL : kin__frame_room(&w->frame, CHUNK, &space);
+    space = space < PIECE_MOST ? space : PIECE_MOST;
     kin_err err = os_stream_read(w->stream, room != NULL ? room : w->chunk, room != NULL ? space : CHUNK, &got, &whole);
     if (err == KIN_EPIPE && kin__frame_begun(&w->frame))
         return kin__fail(KIN_EPIPE, "the other side closed its end, or died, in the middle of a message");
@@ -299,13 +322,14 @@ static kin_err fill(kin__wire *w, bool *any)
     return KIN_OK;
 }
 
-/* Reads on until there is a message, or nothing more for now. */
-static kin_err pump(kin__wire *w)
+/* Reads on until there is a message, or nothing more for now, or for too long after the deadline. */
+static kin_err pump(kin__wire *w, uint64_t deadline)
 {
     kin__turn *t = &w->receiving;
     if (t->ended != KIN_OK)
         return kin__fail_text(t->ended, t->why);
-    for (bool any = true; !w->frame.complete && any;) {
+    unsigned reads = 0;
+    for (bool any = true; !w->frame.complete && any && (reads++ < PIECES_MOST || !is_over(deadline));) {
         bool more = w->piece || w->chunk_at < w->chunk_end;
         kin_err err = more ? digest(w) : fill(w, &any);
         if (err == KIN_EPROTO) { /* no telling where the next message begins */
@@ -322,12 +346,15 @@ static kin_err pump(kin__wire *w)
 static kin_err await_message(kin__wire *w, uint64_t deadline)
 {
     for (;;) {
-        kin_err err = pump(w);
+        bool last = is_over(deadline);
+        kin_err err = pump(w, deadline);
         if (err != KIN_OK || w->frame.complete)
             return err;
+        if (last)
+            return late(false);
         err = await(w, OS_STREAM_READ, deadline, w->plain);
-        if (err != KIN_OK)
-            return err == KIN_ETIMEDOUT ? late(false) : failed(w, &w->receiving, err);
+        if (err != KIN_OK && err != KIN_ETIMEDOUT)
+            return failed(w, &w->receiving, err);
     }
 }
 
@@ -494,7 +521,7 @@ static void watch_fired(void *arg)
     (void)kin__wake_all(t->watch_key);
 }
 
-void kin__wire_arm(kin__wire *wire, bool send)
+kin_err kin__wire_arm(kin__wire *wire, bool send)
 {
     kin__turn *t = send ? &wire->sending : &wire->receiving;
     kin__error_kept kept;
@@ -502,8 +529,9 @@ void kin__wire_arm(kin__wire *wire, bool send)
     kin__error_keep(&kept);
     if (!join(wire)) {
         kin__error_back(&kept);
-        return;
+        return KIN_OK; /* it is ready: who uses it is told */
     }
+    kin_err err = KIN_OK;
     kin__or32(&t->word, WATCHED);
     uv_mutex_lock(&wire->watching);
     if (t->watch != NULL && kin__load32(&t->fired) != 0) {
@@ -512,18 +540,19 @@ void kin__wire_arm(kin__wire *wire, bool send)
     }
     if (t->watch == NULL) {
         kin__store32(&t->fired, 0);
-        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source) &&
-            os_watch_add(&source, 1, watch_fired, t, &t->watch) != KIN_OK) {
+        if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source))
+            err = os_watch_add(&source, 1, watch_fired, t, &t->watch);
+        if (err != KIN_OK)
             t->watch = NULL;
-            kin__store32(&t->fired, UNWATCHED); /* it seems to be ready then, and who uses it finds out */
-        }
     }
     uv_mutex_unlock(&wire->watching);
-    kin__error_back(&kept);
     part(wire);
+    if (err == KIN_OK)
+        kin__error_back(&kept);
+    return err;
 }
 
-/* Gives the turn back to those who want it; kin_wait goes on watching, unless a message came in between. */
+/* Gives the turn back after a look for nothing: to those who want it; kin_wait goes on watching. */
 static void leave_quietly(kin__turn *t)
 {
     uint32_t word = kin__load32(&t->word);
@@ -549,10 +578,12 @@ bool kin__wire_ready(kin__wire *wire, bool send)
         if (send)
             ready = t->ended != KIN_OK || is_ready_now(wire, OS_STREAM_WRITE);
         else
-            ready = pump(wire) != KIN_OK || wire->frame.complete;
-        leave_quietly(t);
+            ready = pump(wire, 0) != KIN_OK || wire->frame.complete; /* what does not end goes on with the next look */
+        if (ready)
+            leave_turn(t); /* others could not look meanwhile */
+        else
+            leave_quietly(t);
     }
-    ready = ready || kin__load32(&t->fired) == UNWATCHED;
     part(wire);
     kin__error_back(&kept);
     return ready;

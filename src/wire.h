@@ -67,7 +67,7 @@ void *kin__wire_take(kin__wire *wire, size_t *size); /* as kin__frame_take; if t
 /* For kin_wait, which has shown that it sleeps on kin__wire_key: whoever makes a message, or the turn, available wakes it;
  * and whether something is there. */
 uint64_t kin__wire_key(const kin__wire *wire, bool send);
-void kin__wire_arm(kin__wire *wire, bool send);
+kin_err kin__wire_arm(kin__wire *wire, bool send); /* KIN_EMFILE, KIN_ENOMEM, KIN_EAGAIN: it cannot be watched now */
 bool kin__wire_ready(kin__wire *wire, bool send);
 
 #endif

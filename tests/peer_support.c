@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <uv.h>
 
 bool peer_has_keys(void)
 {
@@ -24,13 +25,18 @@ uint64_t peer_deadline(int64_t ms)
     return (uint64_t)(kin_now() + ms) * 1000000u;
 }
 
-os_stream *peer_connect(const char *address)
+os_stream *peer_try_connect(const char *address, int64_t ms)
 {
     kin__address a;
     os_stream *stream;
-    if (kin__address_parse(&a, address) != KIN_OK || os_stream_connect(&a.os, &stream, peer_deadline(test_ms(20000))) != KIN_OK)
+    if (kin__address_parse(&a, address) != KIN_OK || os_stream_connect(&a.os, &stream, peer_deadline(ms), NULL) != KIN_OK)
         return NULL;
     return stream;
+}
+
+os_stream *peer_connect(const char *address)
+{
+    return peer_try_connect(address, test_ms(20000));
 }
 
 os_port *peer_listen(const char *address, char where[KIN__ADDRESS_SIZE])
@@ -134,9 +140,24 @@ bool peer_is_ended(os_stream *stream)
     return ended;
 }
 
-bool peer_prove(os_stream *stream, bool server, const char *text)
+static bool say_slowly(os_stream *stream, const void *message, size_t size, int64_t pause)
 {
-    static const uint8_t random[KIN__AUTH_RANDOM] = "not random at all, which is fine in here";
+    uint8_t frame[KIN__FRAME_HEAD + KIN__AUTH_MESSAGE];
+    size_t head = kin__frame_head(frame, size);
+    memcpy(frame + head, message, size);
+    for (size_t i = 0; i < head + size; i++) {
+        if (!peer_write(stream, frame + i, 1))
+            return false;
+        if (i % 8 == 0 && pause > 0)
+            uv_sleep((unsigned)pause); /* a slow peer is what is tested */
+    }
+    return true;
+}
+
+/* `pause`: negative if it need not be slow. */
+static bool prove(os_stream *stream, bool server, const char *text, int64_t pause)
+{
+    static const uint8_t random[KIN__AUTH_RANDOM] = "not random, which is fine here  ";
     uint8_t message[KIN__AUTH_MESSAGE];
     size_t size;
     bool ended;
@@ -149,7 +170,7 @@ bool peer_prove(os_stream *stream, bool server, const char *text)
         switch (kin__auth_next_step(&auth)) {
         case KIN__AUTH_SEND:
             kin__auth_take(&auth, message, &size);
-            if (!peer_say(stream, message, size))
+            if (!(pause < 0 ? peer_say(stream, message, size) : say_slowly(stream, message, size, pause)))
                 return false;
             break;
         case KIN__AUTH_RECEIVE:
@@ -161,4 +182,14 @@ bool peer_prove(os_stream *stream, bool server, const char *text)
             return kin__auth_next_step(&auth) == KIN__AUTH_DONE;
         }
     }
+}
+
+bool peer_prove(os_stream *stream, bool server, const char *key)
+{
+    return prove(stream, server, key, -1);
+}
+
+bool peer_prove_slowly(os_stream *stream, bool server, const char *key, int64_t pause)
+{
+    return prove(stream, server, key, pause);
 }

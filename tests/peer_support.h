@@ -24,6 +24,7 @@ uint64_t peer_deadline(int64_t ms);
 
 /* These never assert: they are for threads and children, too. NULL and false when it fails. */
 os_stream *peer_connect(const char *address);
+os_stream *peer_try_connect(const char *address, int64_t ms); /* for so long */
 os_port *peer_listen(const char *address, char where[KIN__ADDRESS_SIZE]);
 os_stream *peer_accept(os_port *port);
 /* Bytes as they are (on a stream with messages: as one message); a message, framed as the stream wants it. */
@@ -35,5 +36,7 @@ bool peer_hear(os_stream *stream, void *message, size_t space, size_t *size, boo
 bool peer_is_ended(os_stream *stream);
 /* Goes through the handshake as an honest peer. */
 bool peer_prove(os_stream *stream, bool server, const char *key);
+/* The same byte by byte (not on a stream with messages), doing nothing for `pause` ms after each eighth. */
+bool peer_prove_slowly(os_stream *stream, bool server, const char *key, int64_t pause);
 
 #endif

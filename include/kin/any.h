@@ -137,7 +137,8 @@ KIN_API kin_out kin_handle_out(intptr_t *handle);
  *     kin_fd, kin_handle              kin_fd_out(&fd), kin_handle_out(&handle)  (yours: close it)
  *     object                          pointer to a pointer to it; yours: close it
  *
- * KIN_ETYPE names the index, what was expected and what was found; nothing is handed out then. */
+ * KIN_ETYPE names the index, what was expected and what was found; nothing is handed out then. KIN_ESTATE: an object, file or descriptor
+ * of these was taken out before; once is all there is. */
 #define kin_unpack(args, ...) kin__unpack((args), KIN__OUTS(__VA_ARGS__))
 
 /* ---- below: how the macros do it ------------------------------------------------------------------------------- */

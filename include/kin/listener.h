@@ -15,6 +15,9 @@
  * with half of a message sent, the rest is sent in the background, from a copy, even if you close the connection; but not beyond
  * the end of the process. And a peer that breaks the protocol is cut off: KIN_EPROTO.
  *
+ * TCP resets a connection when something comes for an end that is closed, or when a process ends that has not received
+ * everything; the other side then loses what it has not received yet. So let the side that sent last close last.
+ *
  * A listener's handshakes are made in the background, each with a deadline, so a peer that is slow, silent or hostile
  * delays nobody; when too many are pending the oldest that has proved nothing gives way, if it has had 50 ms.
  *

@@ -62,7 +62,9 @@ KIN_API kin_err kin_process_kill(kin_process *process);
 /* Asks it to stop: kin_stop_requested() is true there from now on, and calls of it that sleep, or would, give
  * KIN_EINTERRUPTED: those on queues, connections, listeners, events and semaphores, kin_wait and join. Taking locks, and what a
  * condition or a barrier waits for, go on, so that it can leave everything in order. What is there comes first: a call that
- * need not sleep succeeds. Nothing happens if it has ended, or was asked before. If who asks dies in it, it was asked, or not. */
+ * need not sleep succeeds. Nothing happens if it has ended, or was asked before. If who asks dies in it, it was asked, or not.
+ * Ctrl-C in a terminal goes to children too, who end by it (-2 on Linux) whatever their parent does about it: one that wants to stop in its
+ * own time ignores or handles it at the beginning of its target, and the parent asks it so. */
 KIN_API kin_err kin_process_interrupt(kin_process *process);
 /* Whether this process was asked to stop; and the same, from when on its calls sleep again as if it had not been: to say
  * farewell over a queue, for example. Both false if it was not. */

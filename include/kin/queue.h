@@ -52,7 +52,7 @@ typedef struct kin_queue_options {
     size_t capacity;    /* bytes; rounded up to a power of two, at least 4096, at most 4 GiB; 0: KIN_QUEUE_CAPACITY. A message
                            takes its size and 16 bytes, rounded up to 16 */
     size_t max_items;   /* the most messages it holds, or 0: as many as fit. Not with `relaxed` */
-    size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE. 0: no limit */
+    size_t max_message; /* bytes; larger ones are KIN_EMSGSIZE (values count as they are packed: some more than they have). 0: no limit */
     bool joinable;      /* kin_queue_task_done and kin_queue_join can be used */
     bool relaxed;       /* only each producer's own order is kept. Its capacity, at least 64 KiB then, is divided among up to 16
                            threads that put; more have one part in common */
@@ -67,8 +67,10 @@ KIN_API kin_err kin_queue_create(kin_queue **queue, const kin_queue_options *opt
 KIN_API void kin_queue_close(kin_queue *queue);
 
 /* Ends it for everybody: whoever puts from now on gets KIN_EPIPE; what is in it can still be got, then getting is
- * KIN_EPIPE too. What is reserved or taken then can be committed or given back, and got; but nobody waits for that, getting is
- * KIN_EPIPE meanwhile. Wakes all who wait. A second time does nothing. KIN_EINVAL: no open queue, here and everywhere. */
+ * KIN_EPIPE too. While other processes work on messages that they have taken or reserved, nothing is over: who gets waits until these are
+ * done, come (back), or are dropped, so that no job is left to nobody. (Who has some itself gets KIN_EPIPE at once: others may wait for
+ * those.) Only this ends a queue, not the end of those who put. Wakes all who wait. A second time does nothing. KIN_EINVAL: no open queue,
+ * here and everywhere. */
 KIN_API kin_err kin_queue_shutdown(kin_queue *queue);
 
 /* ---- messages of bytes ---- */
@@ -83,10 +85,10 @@ KIN_API kin_err kin_queue_put(kin_queue *queue, const void *data, size_t size, i
  * KIN_EEMPTY    none, and the time-out was KIN_NOWAIT         KIN_ETIMEDOUT  none in time
  * KIN_EMSGSIZE  the buffer is too small: *size says what is needed, and the message stays
  * KIN_ETYPE     the message holds packed values, and stays: kin_queue_get_args
- * KIN_EPIPE     it was shut down and is empty */
+ * KIN_EPIPE     it was shut down, and nothing is left (kin_queue_shutdown) */
 KIN_API kin_err kin_queue_get(kin_queue *queue, void *buffer, size_t space, size_t *size, int64_t timeout_ms);
 
-/* The same into memory of kin's, which is yours: kin_free. An empty message gives memory too. KIN_ENOMEM: the message stays. */
+/* The same into memory of kin's, which is yours: kin_free (size may be NULL). An empty message gives memory too. KIN_ENOMEM: the message stays. */
 KIN_API kin_err kin_queue_get_new(kin_queue *queue, void **data, size_t *size, int64_t timeout_ms);
 
 /* Puts `count` messages in one go, in a row without any other between them as far as they fit at once; waits for room for

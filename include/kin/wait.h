@@ -30,9 +30,9 @@ KIN_BEGIN
 typedef enum kin_wait_kind {
     KIN_WAIT_NOTHING = 0,      /* never ready: a place in the row that is not used */
     KIN_WAIT_QUEUE_GET = 1,    /* a message, or the queue was shut down */
-    KIN_WAIT_QUEUE_PUT = 2,    /* room for a small message, or the queue was shut down */
+    KIN_WAIT_QUEUE_PUT = 2,    /* room, or the queue was shut down */
     KIN_WAIT_RECV = 3,         /* a message, or the end of the other side */
-    KIN_WAIT_SEND = 4,         /* room for a small message, or the end of the other side */
+    KIN_WAIT_SEND = 4,         /* room, or the end of the other side */
     KIN_WAIT_LISTENER = 5,     /* a connection to accept */
     KIN_WAIT_PROCESS = 6,      /* it has ended */
     KIN_WAIT_EVENT = 7,        /* it is set */
@@ -50,25 +50,32 @@ typedef struct kin_waitable {
         const void *object;
         intptr_t handle;
     } of;
+    size_t room; /* KIN_WAIT_QUEUE_PUT, KIN_WAIT_SEND: for a message of how many bytes; or KIN__ROOM */
 } kin_waitable;
 
 /* Waits until at least one of `count` things (0 to 65 536) is ready, and marks all that are: items[i].ready; *ready (may be
  * NULL) gets how many. With none it waits for the time-out or an interruption. Uses no CPU while it waits.
  * KIN_ETIMEDOUT     none in time; all are marked as not ready
  * KIN_EINTERRUPTED  this process was asked to stop (kin_process_interrupt); things that are ready come first
- * KIN_EINVAL        an item is no open object of its kind: the message says which. KIN_EAGAIN, KIN_ENOMEM */
+ * KIN_EMSGSIZE      an item asks for room for more bytes than a message may have
+ * KIN_EINVAL        an item is no open object of its kind: the message says which. KIN_EAGAIN, KIN_ENOMEM, KIN_EMFILE */
 KIN_API kin_err kin_wait(kin_waitable *items, size_t count, size_t *ready, int64_t timeout_ms);
 
-/* Room to put or send; a descriptor (Windows: a SOCKET) to read or write; a HANDLE of Windows. */
-#define KIN_WAIT_ROOM(x) kin__wait_room(x)
+/* Room to put into a queue or to send: for a message of `size` bytes; without a size, of any up to an eighth of the capacity. (That an
+ * empty one would find room could be so all the time, with nothing to be done about it.) A connection through a socket has room
+ * when the system says so. A message with more objects than can be on their way just now may have to wait all the same. */
+#define KIN_WAIT_ROOM(x) kin__wait_room((x), KIN__ROOM)
+#define KIN_WAIT_ROOM_FOR(x, size) kin__wait_room((x), (size))
+#define KIN__ROOM ((size_t)-1)
+/* A descriptor (Windows: a SOCKET) to read or write; a HANDLE of Windows. */
 KIN_API kin_waitable kin_wait_fd_read(intptr_t fd);
 KIN_API kin_waitable kin_wait_fd_write(intptr_t fd);
 KIN_API kin_waitable kin_wait_handle(intptr_t handle);
 
 KIN_API kin_waitable kin__wait_queue_get(const kin_queue *x);
-KIN_API kin_waitable kin__wait_queue_put(const kin_queue *x);
+KIN_API kin_waitable kin__wait_queue_put(const kin_queue *x, size_t room);
 KIN_API kin_waitable kin__wait_recv(const kin_connection *x);
-KIN_API kin_waitable kin__wait_send(const kin_connection *x);
+KIN_API kin_waitable kin__wait_send(const kin_connection *x, size_t room);
 KIN_API kin_waitable kin__wait_listener(const kin_listener *x);
 KIN_API kin_waitable kin__wait_process(const kin_process *x);
 KIN_API kin_waitable kin__wait_event(const kin_event *x);
@@ -93,12 +100,12 @@ KIN_END
         const kin_event *: kin__wait_event,                                                                            \
         kin_semaphore *: kin__wait_semaphore,                                                                          \
         const kin_semaphore *: kin__wait_semaphore)(x)
-#define kin__wait_room(x)                                                                                              \
+#define kin__wait_room(x, room)                                                                                        \
     _Generic((x),                                                                                                      \
         kin_queue *: kin__wait_queue_put,                                                                              \
         const kin_queue *: kin__wait_queue_put,                                                                        \
         kin_connection *: kin__wait_send,                                                                              \
-        const kin_connection *: kin__wait_send)(x)
+        const kin_connection *: kin__wait_send)((x), (room))
 
 #else
 
@@ -109,8 +116,8 @@ inline kin_waitable kin__wait_for(const kin_listener *x) { return kin__wait_list
 inline kin_waitable kin__wait_for(const kin_process *x) { return kin__wait_process(x); }
 inline kin_waitable kin__wait_for(const kin_event *x) { return kin__wait_event(x); }
 inline kin_waitable kin__wait_for(const kin_semaphore *x) { return kin__wait_semaphore(x); }
-inline kin_waitable kin__wait_room(const kin_queue *x) { return kin__wait_queue_put(x); }
-inline kin_waitable kin__wait_room(const kin_connection *x) { return kin__wait_send(x); }
+inline kin_waitable kin__wait_room(const kin_queue *x, size_t room) { return kin__wait_queue_put(x, room); }
+inline kin_waitable kin__wait_room(const kin_connection *x, size_t room) { return kin__wait_send(x, room); }
 
 #endif
 

@@ -60,10 +60,11 @@ static int reserve(int fd, size_t bytes)
 
 static int make_memfd(void)
 {
-    int fd = memfd_create("kin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0 && errno == EMFILE && kin__more_descriptors(1))
-        fd = memfd_create("kin", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    return kin__above_streams(fd);
+    int fd;
+    do {
+        fd = kin__above_streams(memfd_create("kin", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    } while (kin__try_again(fd));
+    return fd;
 }
 
 kin_err os_memory_create(size_t size, os_handle *handle)

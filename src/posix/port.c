@@ -24,12 +24,13 @@
 
 #define PATH_SIZE sizeof((struct sockaddr_un *)NULL)->sun_path
 #define LOCK_SUFFIX "~lock" /* no name has a '~' */
+#define WHOLE_SIZE (PATH_MAX + PATH_SIZE + sizeof LOCK_SUFFIX)
 
 struct os_port {
     int fd;
     uint32_t cancelled;
     bool same_user; /* others are refused */
-    char path[PATH_SIZE];
+    char path[WHOLE_SIZE]; /* from the root: the program may change its directory */
     int lock;        /* on the file beside the socket */
     dev_t device;    /* of the socket at `path`       */
     ino_t inode;
@@ -39,7 +40,11 @@ struct os_port {
 
 static int new_socket(int family)
 {
-    return TRY("socket", -1, EMFILE, kin__above_streams(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+    int fd;
+    do {
+        fd = TRY("socket", -1, EMFILE, kin__above_streams(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+    } while (kin__try_again(fd));
+    return fd;
 }
 
 static void set_option(int fd, int level, int option)
@@ -114,19 +119,32 @@ static kin_err path_of(const os_address *address, bool make, char path[PATH_SIZE
     return KIN_OK;
 }
 
-static void lock_path(const char *path, char beside[PATH_SIZE])
+static void lock_path(const char *path, char beside[WHOLE_SIZE])
 {
-    (void)snprintf(beside, PATH_SIZE, "%.*s" LOCK_SUFFIX, (int)(PATH_SIZE - sizeof LOCK_SUFFIX), path);
+    size_t length = strlen(path);
+    memcpy(beside, path, length);
+    memcpy(beside + length, LOCK_SUFFIX, sizeof LOCK_SUFFIX);
+}
+
+static void whole_path(const char *path, char whole[WHOLE_SIZE])
+{
+    bool below = path[0] != '/' && getcwd(whole, PATH_MAX) != NULL;
+    size_t length = below ? strlen(whole) : 0;
+    if (below)
+        whole[length++] = '/';
+    memcpy(whole + length, path, strlen(path) + 1);
 }
 
 /* Locks the file beside the socket; again if it was removed meanwhile by who had it before. */
 static kin_err lock_beside(const char *path, int *lock)
 {
-    char beside[PATH_SIZE];
+    char beside[WHOLE_SIZE];
     lock_path(path, beside);
     for (;;) {
         struct stat mine, there;
         int fd = TRY("open", -1, EMFILE, kin__above_streams(open(beside, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0600)));
+        if (kin__try_again(fd))
+            continue;
         if (fd < 0)
             return kin__fail_errno("open", "cannot open '%s', which is locked by who listens at '%s'", beside, path);
         if (fstat(fd, &mine) != 0 || !S_ISREG(mine.st_mode) || mine.st_uid != geteuid()) {
@@ -148,7 +166,7 @@ static kin_err lock_beside(const char *path, int *lock)
 
 static void unlock_beside(const char *path, int lock)
 {
-    char beside[PATH_SIZE];
+    char beside[WHOLE_SIZE];
     lock_path(path, beside);
     (void)unlink(beside); /* while it is locked: who opened it before will see that it is not there any more */
     (void)flock(lock, LOCK_UN); /* a copy of this process made by a plain fork() has the same open file */
@@ -208,7 +226,7 @@ static kin_err bind_local(os_port *port, const char *path)
     }
     port->device = st.st_dev;
     port->inode = st.st_ino;
-    (void)snprintf(port->path, sizeof port->path, "%s", path);
+    whole_path(path, port->path);
     return KIN_OK;
 }
 
@@ -235,8 +253,18 @@ static bool is_same_user(int fd)
     return TRY("getsockopt", -1, EIO, getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size)) == 0 && peer.uid == geteuid();
 }
 
+static bool is_stopped(bool (*stop)(void))
+{
+    return stop != NULL && stop();
+}
+
+static kin_err stopped(void)
+{
+    return kin__fail(KIN_ECANCELLED, "told to stop connecting");
+}
+
 /* A Unix socket knows no connecting in the background: with a full queue it waits here or not at all. */
-static kin_err connect_local(const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_local(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     char path[PATH_SIZE];
     kin_err err = path_of(address, false, path);
@@ -251,12 +279,12 @@ static kin_err connect_local(const os_address *address, os_stream **stream, uint
     struct sockaddr_un a = socket_address(path);
     int result, left;
     do {
+        if (is_stopped(stop))
+            return close_failed(fd, stopped());
         left = kin__left_ms(deadline);
-        struct timeval limit = {.tv_sec = left / 1000, .tv_usec = left % 1000 * 1000};
-        if (left == 0) /* which would be for ever */
-            limit.tv_usec = 1;
-        if (left >= 0)
-            (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        int some = left >= 0 && left < OS_CONNECT_MS ? left : OS_CONNECT_MS;
+        struct timeval limit = {.tv_usec = some > 0 ? some * 1000 : 1}; /* 0 would be for ever */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
         result = TRY("connect", -1, EACCES, connect(fd, (struct sockaddr *)&a, sizeof a));
     } while (result != 0 && (errno == EINTR || (errno == EAGAIN && left != 0)));
     if (result != 0) {
@@ -345,7 +373,19 @@ static bool is_itself(int fd)
            size == their_size && memcmp(&mine, &theirs, size) == 0;
 }
 
-static kin_err connect_to(const struct addrinfo *a, const os_address *address, int *socket_out, uint64_t deadline)
+static kin_err await_connection(int fd, uint64_t deadline, bool (*stop)(void))
+{
+    for (;;) {
+        uint64_t some = uv_hrtime() + OS_CONNECT_MS * 1000000u;
+        if (is_stopped(stop))
+            return stopped();
+        kin_err err = kin__wait_for_socket(fd, POLLOUT, some < deadline ? some : deadline);
+        if (err != KIN_ETIMEDOUT || some >= deadline)
+            return err;
+    }
+}
+
+static kin_err connect_to(const struct addrinfo *a, const os_address *address, int *socket_out, uint64_t deadline, bool (*stop)(void))
 {
     int fd = new_socket(a->ai_family), number = 0;
     if (fd < 0)
@@ -353,7 +393,7 @@ static kin_err connect_to(const struct addrinfo *a, const os_address *address, i
     socklen_t size = sizeof number;
     if (TRY("connect", -1, EACCES, connect(fd, a->ai_addr, a->ai_addrlen)) != 0) {
         if (errno == EINPROGRESS || errno == EINTR) {
-            kin_err err = kin__wait_for_socket(fd, POLLOUT, deadline);
+            kin_err err = await_connection(fd, deadline, stop);
             if (err != KIN_OK)
                 return close_failed(fd, err == KIN_ETIMEDOUT ? kin__fail(KIN_ETIMEDOUT, "port %u of '%.200s' did not answer in time",
                                                                          address->port, address->text)
@@ -381,7 +421,7 @@ static kin_err connect_to(const struct addrinfo *a, const os_address *address, i
 }
 
 /* One address after the other, each with its share of the time. */
-static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     struct addrinfo *found;
     kin_err err = find_host(address, false, &found);
@@ -392,9 +432,9 @@ static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64
         left++;
     int fd = -1;
     err = KIN_ENOENT;
-    for (const struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next, left--) {
+    for (const struct addrinfo *a = found; a != NULL && fd < 0 && err != KIN_ECANCELLED; a = a->ai_next, left--) {
         uint64_t now = uv_hrtime();
-        err = connect_to(a, address, &fd, deadline == OS_NEVER || deadline < now ? deadline : now + (deadline - now) / left);
+        err = connect_to(a, address, &fd, deadline == OS_NEVER || deadline < now ? deadline : now + (deadline - now) / left, stop);
     }
     freeaddrinfo(found);
     if (err != KIN_OK)
@@ -403,9 +443,10 @@ static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64
     return kin__stream_of(fd, stream);
 }
 
-kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline)
+kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
-    return address->kind == OS_ADDRESS_TCP ? connect_tcp(address, stream, deadline) : connect_local(address, stream, deadline);
+    return address->kind == OS_ADDRESS_TCP ? connect_tcp(address, stream, deadline, stop)
+                                           : connect_local(address, stream, deadline, stop);
 }
 
 /* ---- ports ---- */
@@ -454,11 +495,8 @@ kin_err os_port_accept(os_port *port, os_stream **stream, uint64_t deadline)
             return kin__fail(KIN_ECANCELLED, "the listener is being closed");
         if (err != KIN_OK)
             return err;
-        int fd = TRY("accept4", -1, EMFILE, accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (fd < 0 && errno == EMFILE && kin__more_descriptors(1))
-            fd = accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        fd = kin__above_streams(fd);
-        if (fd < 0 && is_passing(errno))
+        int fd = TRY("accept4", -1, EMFILE, kin__above_streams(accept4(port->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)));
+        if (kin__try_again(fd) || (fd < 0 && is_passing(errno)))
             continue;
         if (fd < 0)
             return kin__fail_errno("accept4", "cannot take a connection");

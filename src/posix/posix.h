@@ -32,6 +32,10 @@ int kin__socket_pair(int ends[2]);
  * That is what the soft limit is for: it protects programs that use select(), and those do not have that many
  * objects. False if it is as high as it may be. */
 bool kin__more_descriptors(uint64_t more);
+/* Whether what was to make one, and gave `fd`, is to be tried again: the soft limit was met, and has been raised. */
+bool kin__try_again(int fd);
+/* epoll_create1, above the standard streams. -1 with errno. */
+int kin__new_epoll(void);
 
 /* pidfd_open, which the C library has no function for before glibc 2.36. */
 int kin__pidfd_open(int64_t pid);

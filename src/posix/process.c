@@ -1,6 +1,5 @@
 /* Processes on Linux, by pidfd: a descriptor that stays with one process whatever becomes of its number. One thread
- * per process of the program, made when it is first needed, waits for the ends that were asked for; it blocks all
- * signals, so that no handler of the program runs in it. */
+ * per process of the program, made when it is first needed, waits for the ends that were asked for. */
 #include "posix.h"
 
 #include <fcntl.h>
@@ -14,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
+
+#define STACK 131072u
 
 int64_t os_process_self(void)
 {
@@ -61,7 +62,10 @@ static uint64_t began(int64_t pid)
 
 kin_err os_process_open(int64_t pid, uint64_t birthday, os_handle *process)
 {
-    int fd = TRY("pidfd_open", -1, EMFILE, kin__pidfd_open(pid));
+    int fd;
+    do {
+        fd = TRY("pidfd_open", -1, EMFILE, kin__above_streams(kin__pidfd_open(pid)));
+    } while (kin__try_again(fd));
     if (fd < 0)
         return kin__fail_errno("pidfd_open", "cannot open process %lld", (long long)pid);
     if (began(pid) > birthday) { /* its number was given to a younger one */
@@ -94,7 +98,7 @@ static watched *all_watched;
 static int watch_set = -1; /* epoll */
 static pid_t watch_owner;  /* a copy of this process has no such thread */
 
-static void *watch_thread(void *arg)
+static void watch_thread(void *arg)
 {
     int set = (int)(intptr_t)arg;
     for (;;) {
@@ -120,29 +124,19 @@ static void *watch_thread(void *arg)
         watch_set = -1;
     pthread_mutex_unlock(&watch_mutex);
     kin__watch_lost();
-    return NULL;
 }
 
 static kin_err start_watching(void)
 {
     if (watch_set >= 0 && watch_owner == getpid())
         return KIN_OK;
-    int set = TRY("epoll_create1", -1, EMFILE, epoll_create1(EPOLL_CLOEXEC));
+    int set = kin__new_epoll();
     if (set < 0)
         return kin__fail_errno("epoll_create1", "cannot watch processes");
-    pthread_attr_t attributes;
-    pthread_t thread;
-    kin__signals before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    kin__signals_block(&before);
-    errno = TRY("pthread_create", EAGAIN, EAGAIN, pthread_create(&thread, &attributes, watch_thread, (void *)(intptr_t)set));
-    kin__signals_restore(&before);
-    pthread_attr_destroy(&attributes);
-    if (errno != 0) {
-        kin_err err = kin__fail_errno("pthread_create", "cannot watch processes");
+    kin_err err = os_thread_start(watch_thread, (void *)(intptr_t)set, STACK);
+    if (err != KIN_OK) {
         (void)close(set);
-        return err;
+        return kin__fail_in(err, "cannot watch processes");
     }
     watch_set = set;
     watch_owner = getpid();

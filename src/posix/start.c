@@ -539,11 +539,26 @@ static kin_err make_server(os_handle session, bool copy, int *socket)
     return KIN_OK;
 }
 
+/* Without it no end of a process would ever be seen, and whoever waits for one would for ever. */
+static kin_err need_pidfd(void)
+{
+    int fd = TRY("pidfd_open", -1, ENOSYS, kin__pidfd_open(getpid()));
+    if (fd < 0) {
+        bool unknown = errno == ENOSYS || errno == EPERM;
+        kin_err err = kin__fail_errno("pidfd_open", "cannot learn when processes end");
+        return unknown ? kin__fail_in(KIN_ENOTSUP, "kin needs Linux 5.3 or newer, and no filter of system calls") : err;
+    }
+    (void)close(fd);
+    return KIN_OK;
+}
+
 kin_err os_starter_create(os_handle session, bool pristine)
 {
     int fd;
     bool copy = pristine && has_one_thread();
-    kin_err err = make_server(session, copy, &fd);
+    kin_err err = pristine ? need_pidfd() : KIN_OK;
+    if (err == KIN_OK)
+        err = make_server(session, copy, &fd);
     if (err != KIN_OK && pristine && !copy) /* the executable cannot be started anew, as under an emulator: a copy is what is left */
         err = make_server(session, true, &fd);
     if (err != KIN_OK)

@@ -65,6 +65,27 @@ bool os_stream_has_messages(const os_stream *stream)
     return false;
 }
 
+/* The other end is gone: closed, or out of reach for so long that the system has given it up. */
+static bool is_end(int number)
+{
+    switch (number) {
+    case EPIPE:
+    case ECONNRESET:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static kin_err failed(const char *call, const char *what)
+{
+    kin_err err = kin__fail_errno(call, "%s", what);
+    return is_end(errno) ? kin__fail_in(KIN_EPIPE, "the other end is closed") : err;
+}
+
 static kin_err cancelled(void)
 {
     return kin__fail(KIN_ECANCELLED, "the connection was cancelled");
@@ -80,10 +101,10 @@ kin_err os_stream_read(os_stream *stream, void *buffer, size_t space, size_t *go
     *whole = false;
     if (kin__load32(&stream->cancelled) != 0)
         return cancelled();
-    if (n == 0 || (n < 0 && (errno == ECONNRESET || errno == EPIPE)))
+    if (n == 0)
         return kin__fail(KIN_EPIPE, "the other end is closed");
     if (n < 0 && errno != EAGAIN)
-        return kin__fail_errno("recv", "cannot receive");
+        return failed("recv", "cannot receive");
     *got = n > 0 ? (size_t)n : 0;
     return KIN_OK;
 }
@@ -101,10 +122,8 @@ kin_err os_stream_write(os_stream *stream, const void *head, size_t head_size, c
     *any = false;
     if (kin__load32(&stream->cancelled) != 0)
         return cancelled();
-    if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-        return kin__fail(KIN_EPIPE, "the other end is closed");
     if (n < 0 && errno != EAGAIN)
-        return kin__fail_errno("sendmsg", "cannot send");
+        return failed("sendmsg", "cannot send");
     *taken = n > 0 ? (size_t)n : 0;
     *any = n > 0;
     return KIN_OK;

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -80,6 +81,20 @@ bool kin__more_descriptors(uint64_t more)
     rlim_t wanted = limit.rlim_cur + (more > limit.rlim_cur ? more : limit.rlim_cur);
     limit.rlim_cur = wanted < limit.rlim_cur || wanted > limit.rlim_max ? limit.rlim_max : wanted;
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+bool kin__try_again(int fd)
+{
+    return fd < 0 && errno == EMFILE && kin__more_descriptors(1);
+}
+
+int kin__new_epoll(void)
+{
+    int set;
+    do {
+        set = TRY("epoll_create1", -1, EMFILE, kin__above_streams(epoll_create1(EPOLL_CLOEXEC)));
+    } while (kin__try_again(set));
+    return set;
 }
 
 int kin__socket_pair(int ends[2])

@@ -1,18 +1,20 @@
 /* Descriptors becoming ready. Each watch has an epoll set of its own for its descriptors, which is itself a descriptor that
  * becomes readable; one thread per process of the program, made when first needed, waits for all those sets in another. So
- * several may watch the same descriptor, which is neither duplicated nor changed. The thread blocks all signals. A watch is
- * known to it by number: what it hears of one that was removed meanwhile means nothing. `ready` is called with the mutex,
- * so that who removes a watch has waited for that. */
+ * several may watch the same descriptor, which is neither duplicated nor changed. A watch is known to it by number: what it
+ * hears of one that was removed meanwhile means nothing. `ready` is called with the mutex, so that who removes a watch has
+ * waited for that. */
 #include "posix.h"
 
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #define LOOK_AT_ONCE 64u /* no process may have fewer descriptors */
+#define STACK 131072u
 
 static bool is_fd(intptr_t source)
 {
@@ -81,7 +83,7 @@ static void call(os_watch *w)
     }
 }
 
-static void *watch_thread(void *arg)
+static void watch_thread(void *arg)
 {
     int set = (int)(intptr_t)arg;
     for (;;) {
@@ -104,7 +106,6 @@ static void *watch_thread(void *arg)
     for (os_watch *w = watches; w != NULL; w = w->next) /* who waits looks, and watches again */
         call(w);
     pthread_mutex_unlock(&mutex);
-    return NULL;
 }
 
 /* With the mutex. */
@@ -114,23 +115,13 @@ static kin_err start_thread(void)
         all_sets = -1;
     if (all_sets >= 0)
         return KIN_OK;
-    int set = TRY("epoll_create1", -1, EMFILE, epoll_create1(EPOLL_CLOEXEC));
-    set = set >= 0 ? kin__above_streams(set) : -1;
+    int set = kin__new_epoll();
     if (set < 0)
         return kin__fail_errno("epoll_create1", "cannot watch descriptors");
-    pthread_attr_t attributes;
-    pthread_t thread;
-    kin__signals before;
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    kin__signals_block(&before);
-    errno = TRY("pthread_create", EAGAIN, EAGAIN, pthread_create(&thread, &attributes, watch_thread, (void *)(intptr_t)set));
-    kin__signals_restore(&before);
-    pthread_attr_destroy(&attributes);
-    if (errno != 0) {
-        kin_err err = kin__fail_errno("pthread_create", "cannot watch descriptors");
+    kin_err err = os_thread_start(watch_thread, (void *)(intptr_t)set, STACK);
+    if (err != KIN_OK) {
         (void)close(set);
-        return err;
+        return kin__fail_in(err, "cannot watch descriptors");
     }
     all_sets = set;
     owner = getpid();
@@ -164,20 +155,13 @@ static kin_err fill(int set, os_source *sources, size_t count, bool *now)
 
 static kin_err make_set(os_watch *w, const os_source *sources, size_t count, bool *now)
 {
-    w->set = TRY("epoll_create1", -1, EMFILE, epoll_create1(EPOLL_CLOEXEC));
-    if (w->set < 0)
-        return kin__fail_errno("epoll_create1", "cannot watch %zu descriptors", count);
-    w->set = kin__above_streams(w->set);
-    os_source *sorted = w->set >= 0 ? malloc(count * sizeof *sorted) : NULL;
-    kin_err err = KIN_OK;
-    if (w->set < 0)
-        err = kin__fail_errno("fcntl", "cannot watch %zu descriptors", count);
-    else if (sorted == NULL)
-        err = kin__fail(KIN_ENOMEM, "no memory to watch %zu descriptors", count);
-    for (size_t i = 0; i < count && err == KIN_OK; i++)
-        sorted[i] = sources[i];
-    if (err == KIN_OK)
-        err = fill(w->set, sorted, count, now);
+    os_source *sorted = KIN_FAULT("malloc") ? NULL : malloc(count * sizeof *sorted);
+    if (sorted == NULL)
+        return kin__fail(KIN_ENOMEM, "no memory to watch %zu descriptors", count);
+    memcpy(sorted, sources, count * sizeof *sorted);
+    w->set = kin__new_epoll();
+    kin_err err = w->set < 0 ? kin__fail_errno("epoll_create1", "cannot watch %zu descriptors", count)
+                             : fill(w->set, sorted, count, now);
     free(sorted);
     if (err != KIN_OK && w->set >= 0)
         (void)close(w->set);

@@ -31,12 +31,12 @@ typedef struct kin__uv_waiter {
 
 static uv_once_t once = UV_ONCE_INIT;
 static uv_mutex_t all_mutex;
+static bool usable; /* the mutex */
 static waiter *all;
 
 static void make_mutex(void)
 {
-    if (uv_mutex_init(&all_mutex) != 0)
-        abort(); /* no memory for a few bytes */
+    usable = uv_mutex_init(&all_mutex) == 0;
 }
 
 /* ---- the waiter's thread; all but kin_wait with the mutex ---- */
@@ -305,6 +305,8 @@ kin_err kin_uv_watch_init(uv_loop_t *loop, kin_uv_watch *watch)
     if (kin_start_method_name()[0] == 0)
         return KIN_ESTATE;
     uv_once(&once, make_mutex);
+    if (!usable)
+        return KIN_ENOMEM;
     memset(&watch->kin__w, 0, sizeof watch->kin__w); /* `data` is the user's */
     watch->loop = loop;
     waiter *w;

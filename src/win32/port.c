@@ -172,7 +172,17 @@ static bool is_same_user(HANDLE pipe, bool server)
     return same;
 }
 
-static kin_err open_client(const wchar_t *name, const os_address *address, uint64_t deadline, HANDLE *pipe)
+static bool is_stopped(bool (*stop)(void))
+{
+    return stop != NULL && stop();
+}
+
+static kin_err stopped(void)
+{
+    return kin__fail(KIN_ECANCELLED, "told to stop connecting");
+}
+
+static kin_err open_client(const wchar_t *name, const os_address *address, uint64_t deadline, HANDLE *pipe, bool (*stop)(void))
 {
     for (;;) {
         HANDLE h = WIN_FAULT("CreateFileW") ? INVALID_HANDLE_VALUE
@@ -190,18 +200,20 @@ static kin_err open_client(const wchar_t *name, const os_address *address, uint6
         DWORD left = win_left_ms(deadline);
         if (left == 0)
             return kin__fail(KIN_ETIMEDOUT, "'%.200s' took no connection in time: too many wait there", address->text);
-        (void)WaitNamedPipeW(name, left == INFINITE ? NMPWAIT_WAIT_FOREVER : left); /* another may be faster: try again */
+        if (is_stopped(stop))
+            return stopped();
+        (void)WaitNamedPipeW(name, left < OS_CONNECT_MS ? left : OS_CONNECT_MS); /* another may be faster: try again */
     }
 }
 
-static kin_err connect_pipe(const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_pipe(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     HANDLE pipe = INVALID_HANDLE_VALUE;
     DWORD mode = PIPE_READMODE_MESSAGE;
     wchar_t *name = pipe_name(address);
     if (name == NULL)
         return kin_last_code();
-    kin_err err = open_client(name, address, deadline, &pipe);
+    kin_err err = open_client(name, address, deadline, &pipe, stop);
     free(name);
     if (err != KIN_OK)
         return err;
@@ -296,11 +308,17 @@ static kin_err open_tcp(os_address *address, os_port *port)
     return err;
 }
 
-/* Until it is connected, or not. The system's error. */
-static DWORD await_connection(SOCKET s, HANDLE event, uint64_t deadline)
+/* Until it is connected, or not. The system's error; ERROR_CANCELLED: stopped. */
+static DWORD await_connection(SOCKET s, HANDLE event, uint64_t deadline, bool (*stop)(void))
 {
     WSANETWORKEVENTS events;
-    kin_err err = win_wait_until(&event, 1, deadline);
+    kin_err err = KIN_ETIMEDOUT;
+    for (uint64_t some = 0; err == KIN_ETIMEDOUT && some < deadline;) {
+        if (is_stopped(stop))
+            return ERROR_CANCELLED;
+        some = kin__now_ns() + OS_CONNECT_MS * 1000000u;
+        err = win_wait_until(&event, 1, some < deadline ? some : deadline);
+    }
     if (err != KIN_OK)
         return err == KIN_ETIMEDOUT ? WSAETIMEDOUT : GetLastError();
     if (WSAEnumNetworkEvents(s, event, &events) != 0)
@@ -308,7 +326,7 @@ static DWORD await_connection(SOCKET s, HANDLE event, uint64_t deadline)
     return (DWORD)events.iErrorCode[FD_CONNECT_BIT];
 }
 
-static DWORD connect_socket(SOCKET s, const struct addrinfo *a, uint64_t deadline)
+static DWORD connect_socket(SOCKET s, const struct addrinfo *a, uint64_t deadline, bool (*stop)(void))
 {
     u_long blocking = 0;
     HANDLE event = win_new_event();
@@ -318,22 +336,22 @@ static DWORD connect_socket(SOCKET s, const struct addrinfo *a, uint64_t deadlin
     if (WSAEventSelect(s, event, FD_CONNECT) != 0 || WIN_FAULT("connect") || connect(s, a->ai_addr, (int)a->ai_addrlen) != 0)
         error = (DWORD)WSAGetLastError();
     if (error == WSAEWOULDBLOCK)
-        error = await_connection(s, event, deadline);
+        error = await_connection(s, event, deadline, stop);
     (void)WSAEventSelect(s, NULL, 0);
     (void)ioctlsocket(s, (long)FIONBIO, &blocking);
     CloseHandle(event);
     return error;
 }
 
-static kin_err connect_to(const struct addrinfo *a, const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_to(const struct addrinfo *a, const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     SOCKET s = new_socket(a->ai_family);
     if (s == INVALID_SOCKET)
         return fail_socket((DWORD)WSAGetLastError(), "WSASocketW", "cannot make a socket for", address);
-    DWORD error = connect_socket(s, a, deadline);
+    DWORD error = connect_socket(s, a, deadline, stop);
     if (error != ERROR_SUCCESS) {
         (void)closesocket(s);
-        return fail_socket(error, "connect", "cannot connect to", address);
+        return error == ERROR_CANCELLED ? stopped() : fail_socket(error, "connect", "cannot connect to", address);
     }
     set_tcp(s);
     kin_err err = win_stream_new(INVALID_HANDLE_VALUE, s, stream);
@@ -343,7 +361,7 @@ static kin_err connect_to(const struct addrinfo *a, const os_address *address, o
 }
 
 /* One address after the other, each with its share of the time. */
-static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64_t deadline)
+static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     struct addrinfo *found;
     unsigned left = 0;
@@ -355,18 +373,19 @@ static kin_err connect_tcp(const os_address *address, os_stream **stream, uint64
     for (const struct addrinfo *a = found; a != NULL; a = a->ai_next)
         left++;
     err = KIN_ENOENT;
-    for (const struct addrinfo *a = found; a != NULL && err != KIN_OK; a = a->ai_next, left--) {
+    for (const struct addrinfo *a = found; a != NULL && err != KIN_OK && err != KIN_ECANCELLED; a = a->ai_next, left--) {
         uint64_t now = kin__now_ns();
-        err = connect_to(a, address, stream, deadline == OS_NEVER || deadline < now ? deadline : now + (deadline - now) / left);
+        err = connect_to(a, address, stream, deadline == OS_NEVER || deadline < now ? deadline : now + (deadline - now) / left, stop);
     }
     freeaddrinfo(found);
     return err;
 }
 
-kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline)
+kin_err os_stream_connect(const os_address *address, os_stream **stream, uint64_t deadline, bool (*stop)(void))
 {
     (void)win_streams_begin();
-    return address->kind == OS_ADDRESS_TCP ? connect_tcp(address, stream, deadline) : connect_pipe(address, stream, deadline);
+    return address->kind == OS_ADDRESS_TCP ? connect_tcp(address, stream, deadline, stop)
+                                           : connect_pipe(address, stream, deadline, stop);
 }
 
 /* ---- ports ---- */

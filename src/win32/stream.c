@@ -105,6 +105,12 @@ static bool is_end(DWORD error)
     case WSAESHUTDOWN:
     case WSAEDISCON:
     case WSAENOTCONN:
+    case WSAETIMEDOUT: /* out of reach for so long that the system has given it up */
+    case WSAEHOSTUNREACH:
+    case WSAENETUNREACH:
+    case ERROR_SEM_TIMEOUT:
+    case ERROR_HOST_UNREACHABLE:
+    case ERROR_NETWORK_UNREACHABLE:
         return true;
     default:
         return false;
@@ -361,7 +367,7 @@ void os_stream_cancel(os_stream *stream)
     (void)SetEvent(s->in_done);
     (void)SetEvent(s->out_done);
     if (!s->pipe) {
-        (void)shutdown(s->socket, SD_BOTH);
+        (void)shutdown(s->socket, SD_SEND); /* not both: that resets it if anything comes */
     } else if (s->handle != INVALID_HANDLE_VALUE) {
         CloseHandle(s->handle);
         s->handle = INVALID_HANDLE_VALUE;

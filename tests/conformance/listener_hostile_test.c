@@ -1,7 +1,7 @@
 /* Listeners and clients among peers that are slow, silent, broken or hostile: an honest one is served meanwhile, and nothing is
  * left behind.
  * @ctest TIMEOUT 240 */
-#include "peer_support.h"
+#include "listener_support.h"
 #include "sync_support.h"
 
 #include "atomic.h"
@@ -10,54 +10,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY KIN_KEY("secret")
-#define SOON test_ms(20000)
-#define PLACES 2
-
-static kin_listener *listener;
 static char where[KIN__ADDRESS_SIZE];
-static int handles;
 
-static int setup(void **state)
+static void begin(int which, kin_listen_options options)
 {
-    (void)state;
-    handles = test_count_handles();
-    return 0;
-}
-
-/* Nothing was left open. Wine's locks get handles when two threads first meet at one, and a thread keeps some until it is quite gone. */
-static void check_handles(void)
-{
-    int now = test_count_handles();
-    assert_true(test_under_wine() ? now <= handles + 10 : now == handles);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kin_listener_close(listener);
-    listener = NULL;
-    return 0;
-}
-
-static void begin(int place, kin_listen_options options)
-{
-    check(kin_listen(&listener, place == 0 ? peer_name() : PEER_TCP, KEY, &options));
+    check(kin_listen(&listener, place(which), KEY, &options));
     (void)snprintf(where, sizeof where, "%s", kin_listener_address(listener));
 }
 
 /* A client of the right kind, from beginning to end. */
 static void serve_an_honest_one(void)
 {
-    kin_connection *here, *there;
     char byte = 0;
     check(kin_connect(&there, where, KEY, SOON));
     check(kin_listener_accept(listener, &here, SOON));
     check(kin_connection_send(there, "x", 1, SOON));
     check(kin_connection_recv(here, &byte, 1, NULL, SOON));
     assert_int_equal(byte, 'x');
-    kin_connection_close(here);
-    kin_connection_close(there);
+    close_ends();
 }
 
 /* ---- what is said to a listener ---- */
@@ -94,8 +64,8 @@ static void garbage(void **state)
 {
     (void)state;
     NEEDS_KEYS
-    for (int place = 0; place < PLACES; place++) {
-        begin(place, (kin_listen_options){0});
+    for (int which = 0; which < PLACES; which++) {
+        begin(which, (kin_listen_options){0});
         for (size_t i = 0; i < sizeof hostile / sizeof hostile[0]; i++) {
             os_stream *peer = peer_connect(where);
             assert_non_null(peer);
@@ -117,8 +87,8 @@ static void cut_short(void **state)
 {
     (void)state;
     NEEDS_KEYS
-    for (int place = 0; place < PLACES; place++) {
-        begin(place, (kin_listen_options){0});
+    for (int which = 0; which < PLACES; which++) {
+        begin(which, (kin_listen_options){0});
         for (size_t n = 0; n < 48; n++) {
             os_stream *peer = peer_connect(where);
             assert_non_null(peer);
@@ -134,8 +104,8 @@ static void another_key(void **state)
 {
     (void)state;
     NEEDS_KEYS
-    for (int place = 0; place < PLACES; place++) {
-        begin(place, (kin_listen_options){0});
+    for (int which = 0; which < PLACES; which++) {
+        begin(which, (kin_listen_options){0});
         kin_connection *c;
         check_fails(KIN_EAUTH, kin_connect(&c, where, KIN_KEY("Secret"), SOON));
         check_says("another key");
@@ -169,8 +139,8 @@ static void silent(void **state)
     (void)state;
     NEEDS_KEYS
     enum { PEERS = 5 };
-    for (int place = 0; place < PLACES; place++) {
-        begin(place, (kin_listen_options){.handshake_ms = test_ms(1000)});
+    for (int which = 0; which < PLACES; which++) {
+        begin(which, (kin_listen_options){.handshake_ms = test_ms(1000)});
         os_stream *peers[PEERS];
         int64_t before = kin_now();
         for (int i = 0; i < PEERS; i++) {
@@ -200,28 +170,7 @@ static void slow(void **state)
     for (int too_slow = 0; too_slow < 2; too_slow++) {
         os_stream *peer = peer_connect(where);
         assert_non_null(peer);
-        uint8_t message[KIN__AUTH_MESSAGE], frame[4 + KIN__AUTH_MESSAGE];
-        size_t size;
-        bool ended, sent = true;
-        kin__key key;
-        kin__auth auth;
-        static const uint8_t random[KIN__AUTH_RANDOM] = "not random at all, which is fine in here";
-        check(kin__key_make(&key, "secret", 6));
-        kin__auth_begin(&auth, false, &key, random);
-        while (sent && kin__auth_next_step(&auth) != KIN__AUTH_DONE) {
-            if (kin__auth_next_step(&auth) == KIN__AUTH_RECEIVE) {
-                sent = peer_hear(peer, message, sizeof message, &size, &ended) && kin__auth_give(&auth, message, size) == KIN_OK;
-                continue;
-            }
-            kin__auth_take(&auth, message, &size);
-            size_t head = kin__frame_head(frame, size);
-            memcpy(frame + head, message, size);
-            for (size_t i = 0; i < head + size && sent; i++) {
-                sent = peer_write(peer, frame + i, 1);
-                if (i % 8 == 0 && too_slow)
-                    uv_sleep((unsigned)test_ms(250)); /* a slow peer is what is tested: it does nothing for a time */
-            }
-        }
+        (void)peer_prove_slowly(peer, false, "secret", too_slow ? test_ms(250) : 0);
         kin_connection *c;
         if (too_slow) {
             check_fails(KIN_ETIMEDOUT, kin_listener_accept(listener, &c, KIN_NOWAIT));
@@ -260,7 +209,6 @@ static void knock(void *arg)
 /* Among very many an honest one that this machine did not let run in time may have to give way once, and comes again. */
 static int serve_in_a_flood(void)
 {
-    kin_connection *here, *there;
     char byte = 0;
     kin_err err = KIN_EPIPE;
     int again = -1;
@@ -270,8 +218,7 @@ static int serve_in_a_flood(void)
     check(kin_listener_accept(listener, &here, SOON));
     check(kin_connection_send(there, "x", 1, SOON));
     check(kin_connection_recv(here, &byte, 1, NULL, SOON));
-    kin_connection_close(here);
-    kin_connection_close(there);
+    close_ends();
     return again;
 }
 
@@ -279,8 +226,8 @@ static void ten_thousand(void **state)
 {
     (void)state;
     NEEDS_KEYS
-    for (int place = 0; place < PLACES; place++) {
-        begin(place, (kin_listen_options){.handshake_ms = test_ms(60000)}); /* none of them goes by itself */
+    for (int which = 0; which < PLACES; which++) {
+        begin(which, (kin_listen_options){.handshake_ms = test_ms(60000)}); /* none of them goes by itself */
         flood f = {.peers = test_scale(10000, 300)};
         uv_thread_t thread;
         assert_int_equal(uv_thread_create(&thread, knock, &f), 0);
@@ -311,8 +258,8 @@ static void the_oldest_gives_way(void **state)
     (void)state;
     NEEDS_KEYS
     enum { PEERS = 4 };
-    for (int place = 0; place < PLACES; place++) {
-        begin(place, (kin_listen_options){.handshake_ms = test_ms(60000), .pending = PEERS});
+    for (int which = 0; which < PLACES; which++) {
+        begin(which, (kin_listen_options){.handshake_ms = test_ms(60000), .pending = PEERS});
         os_stream *peers[PEERS];
         char bytes[256];
         size_t size;
@@ -439,12 +386,12 @@ static void killed_in_the_middle(void **state)
 {
     (void)state;
     NEEDS_KEYS
-    for (int place = 0; place < PLACES; place++) {
-        if (place == 1 && test_under_wine()) {
+    for (int which = 0; which < PLACES; which++) {
+        if (which == 1 && test_under_wine()) {
             print_message("not checked by TCP: Wine 8 keeps the socket of a killed process open while a send is under way on it\n");
             continue;
         }
-        begin(place, (kin_listen_options){0});
+        begin(which, (kin_listen_options){0});
         kin_process *p = test_start(dies_in_the_middle, KIN_ARGS((const char *)where));
         kin_connection *c;
         char bytes[8];
@@ -461,6 +408,55 @@ static void killed_in_the_middle(void **state)
         serve_an_honest_one();
         (void)teardown(NULL);
     }
+}
+
+/* A message that does not end, as fast as it goes: whoever has no time does not read it for ever. */
+typedef struct pourer {
+    os_stream *stream;
+    uint32_t poured, stop; /* 64 KiB each */
+} pourer;
+
+static void pour(void *arg)
+{
+    static const char bytes[65536];
+    pourer *p = arg;
+    while (kin__load32(&p->stop) == 0 && peer_write(p->stream, bytes, sizeof bytes))
+        kin__add32(&p->poured, 1);
+}
+
+static void no_end(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { MESSAGE = 16383, A_FEW = 2000, CALLS = 4 }; /* 64 KiB each */
+    begin(1, (kin_listen_options){0});
+    for (int what = 0; what < CALLS; what++) {
+        pourer p = {.stream = peer_connect(where)};
+        uv_thread_t thread;
+        char byte;
+        assert_true(p.stream != NULL && peer_prove(p.stream, false, "secret"));
+        check(kin_listener_accept(listener, &here, SOON));
+        kin_waitable w[] = {KIN_WAIT_FOR(here)};
+        assert_true(peer_write(p.stream, "\x3f\xff\0\0", 4));
+        assert_int_equal(uv_thread_create(&thread, pour, &p), 0);
+        while (kin__load32(&p.poured) < 2)
+            os_yield();
+        kin_err err = what == 0   ? kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT)
+                      : what == 1 ? kin_connection_poll(here, KIN_NOWAIT)
+                      : what == 2 ? kin_wait(w, 1, NULL, KIN_NOWAIT)
+                                  : kin_connection_recv(here, &byte, 1, NULL, 1);
+        uint32_t poured = kin__load32(&p.poured);
+        kin__store32(&p.stop, 1);
+        kin_connection_close(here);
+        here = NULL;
+        assert_int_equal(uv_thread_join(&thread), 0);
+        os_stream_close(p.stream);
+        if (err != KIN_ETIMEDOUT || poured >= A_FEW)
+            print_message("call %d: error %d after %u of %d\n", what, err, poured, MESSAGE);
+        assert_int_equal(err, KIN_ETIMEDOUT);
+        assert_true(poured < A_FEW);
+    }
+    serve_an_honest_one();
 }
 
 /* ---- hostile listeners ---- */
@@ -543,8 +539,8 @@ static void hostile_listeners(void **state)
 {
     (void)state;
     NEEDS_KEYS
-    for (int place = 0; place < PLACES; place++) {
-        host h = {.port = peer_listen(place == 0 ? peer_name() : PEER_TCP, where)};
+    for (int which = 0; which < PLACES; which++) {
+        host h = {.port = peer_listen(place(which), where)};
         assert_non_null(h.port);
         for (h.what = 0; h.what < HOSTS; h.what++) {
             uv_thread_t thread;
@@ -568,31 +564,84 @@ static void hostile_listeners(void **state)
     check_handles();
 }
 
+/* It knows no key, and has one client answer what another has asked. */
+typedef struct relay {
+    os_port *port;
+    kin_err errs[2];
+    uint32_t next;
+    bool trusted;
+} relay;
+
+static void be_relay(void *arg)
+{
+    relay *r = arg;
+    uint8_t asked[KIN__AUTH_MESSAGE], answer[KIN__AUTH_MESSAGE], verdict[KIN__AUTH_MESSAGE];
+    size_t size, answered, n;
+    bool ended;
+    os_stream *one = peer_accept(r->port), *other = peer_accept(r->port);
+    if (one != NULL && other != NULL && peer_say(one, "#CHALLENGE#{sha256}0123456789012345678901234567890123456789", 59) &&
+        peer_hear(one, answer, sizeof answer, &answered, &ended) && peer_say(one, "#WELCOME#", 9) &&
+        peer_hear(one, asked, sizeof asked, &size, &ended) && peer_say(other, asked, size) &&
+        peer_hear(other, answer, sizeof answer, &answered, &ended) && peer_say(one, answer, answered))
+        r->trusted = peer_hear(one, verdict, sizeof verdict, &n, &ended) && n == 9 && memcmp(verdict, "#WELCOME#", 9) == 0;
+    os_stream_close(one);
+    os_stream_close(other);
+}
+
+static void be_client(void *arg)
+{
+    relay *r = arg;
+    kin_connection *c;
+    kin_err err = kin_connect(&c, where, KEY, SOON);
+    r->errs[kin__add32(&r->next, 1)] = err;
+    if (err == KIN_OK)
+        kin_connection_close(c);
+}
+
+static void relayed(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    for (int which = 0; which < PLACES; which++) {
+        relay r = {.port = peer_listen(place(which), where)};
+        uv_thread_t threads[3];
+        assert_non_null(r.port);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(uv_thread_create(&threads[i], i == 0 ? be_relay : be_client, &r), 0);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(uv_thread_join(&threads[i]), 0);
+        assert_false(r.trusted);
+        assert_true(r.errs[0] != KIN_OK && r.errs[1] != KIN_OK);
+        assert_true(r.errs[0] == KIN_EAUTH || r.errs[1] == KIN_EAUTH);
+        os_port_close(r.port);
+    }
+}
+
 /* ---- when the system fails ---- */
 
 static int try_all(void)
 {
     static uint8_t bytes[100000];
     kin_listener *l;
-    kin_connection *here = NULL, *there;
+    kin_connection *accepted = NULL, *client;
     if (kin_listen(&l, PEER_TCP, KEY, NULL) != KIN_OK)
         return 0;
     int got = 1;
-    if (kin_connect(&there, kin_listener_address(l), KEY, 500) == KIN_OK) {
+    if (kin_connect(&client, kin_listener_address(l), KEY, 500) == KIN_OK) {
         got = 2;
-        if (kin_listener_accept(l, &here, 500) == KIN_OK) {
+        if (kin_listener_accept(l, &accepted, 500) == KIN_OK) {
             void *in;
             size_t size;
             got = 3;
-            if (kin_connection_send(there, bytes, sizeof bytes, 1) == KIN_OK &&
-                kin_connection_recv_new(here, &in, &size, 0, 500) == KIN_OK) {
+            if (kin_connection_send(client, bytes, sizeof bytes, 1) == KIN_OK &&
+                kin_connection_recv_new(accepted, &in, &size, 0, 500) == KIN_OK) {
                 got = size == sizeof bytes ? 4 : -1;
                 kin_free(in);
             }
         }
-        kin_connection_close(there);
+        kin_connection_close(client);
     }
-    kin_connection_close(here);
+    kin_connection_close(accepted);
     kin_listener_close(l);
     return got;
 }
@@ -648,7 +697,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(half_a_message, setup, teardown),
         cmocka_unit_test_setup_teardown(promises, setup, teardown),
         cmocka_unit_test_setup_teardown(killed_in_the_middle, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_end, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_listeners, setup, teardown),
+        cmocka_unit_test_setup_teardown(relayed, setup, teardown),
         cmocka_unit_test_setup_teardown(every_call_fails_once, setup, teardown),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);

@@ -1,6 +1,6 @@
 /* kin/listener.h: listening, connecting, and what can be done with such connections. Hostile peers are in listener_hostile_test.c.
  * @ctest TIMEOUT 180 */
-#include "peer_support.h"
+#include "listener_support.h"
 #include "sync_support.h"
 
 #include "atomic.h"
@@ -8,52 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-#define KEY KIN_KEY("secret")
-#define SOON test_ms(20000)
-
-static kin_listener *listener;
-static kin_connection *here, *there; /* the accepted end, the connecting one */
-static int handles;
-
-static int setup(void **state)
-{
-    (void)state;
-    handles = test_count_handles();
-    return 0;
-}
-
-/* Nothing was left open. Wine's locks get handles when two threads first meet at one, and a thread keeps some until it is quite gone. */
-static void check_handles(void)
-{
-    int now = test_count_handles();
-    assert_true(test_under_wine() ? now <= handles + 10 : now == handles);
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    kin_connection_close(here);
-    kin_connection_close(there);
-    kin_listener_close(listener);
-    here = there = NULL;
-    listener = NULL;
-    return 0;
-}
-
-/* Both ends of a connection, within this process. */
-static void join_ends(const char *address, const kin_listen_options *options)
-{
-    check(kin_listen(&listener, address, KEY, options));
-    check(kin_connect(&there, kin_listener_address(listener), KEY, SOON));
-    check(kin_listener_accept(listener, &here, SOON));
-}
-
-static const char *place(int which)
-{
-    return which == 0 ? peer_name() : PEER_TCP;
-}
-#define PLACES 2
 
 static void fill(uint8_t *bytes, size_t size, uint32_t seed)
 {
@@ -421,6 +375,36 @@ static void closed_with_a_rest(void **state)
     }
 }
 
+/* Closed with something unread: what was sent arrives all the same. TCP by itself would reset the connection. */
+static void closed_with_something_unread(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { SIZE = 3000000 };
+    for (int i = 0; i < PLACES; i++) {
+        for (int background = 0; background < 2; background++) { /* closed by the caller, or by the thread that sends the rest */
+            size_t size = background ? SIZE : SIZE / 10;
+            uint8_t *out = malloc(size);
+            assert_non_null(out);
+            fill(out, size, 6);
+            join_ends(place(i), NULL);
+            check(kin_connection_send(here, "never read", 10, SOON));
+            check(kin_connection_poll(there, SOON));
+            check(kin_connection_send(here, "nor this", 8, SOON));
+            check(kin_connection_send(there, out, size, 1));
+            free(out);
+            kin_connection_close(there);
+            there = NULL;
+            void *in;
+            check(kin_connection_recv_new(here, &in, &size, 0, SOON));
+            assert_true(is_filled(in, size, 6));
+            kin_free(in);
+            check_fails(KIN_EPIPE, kin_connection_recv(here, NULL, 0, NULL, SOON));
+            (void)teardown(NULL);
+        }
+    }
+}
+
 static void asleep_without_cpu(void **state)
 {
     (void)state;
@@ -528,6 +512,58 @@ static void woken(void **state)
             kin_lock_close(gate);
             (void)teardown(NULL);
         }
+    }
+}
+
+/* Several wait for the same message, which none of them takes: all are told. */
+typedef struct looker {
+    uv_barrier_t *turn;
+    int rounds;
+    kin_err err;
+} looker;
+
+static void look_on(void *arg)
+{
+    looker *me = arg;
+    for (int round = 0; round < me->rounds; round++) {
+        (void)uv_barrier_wait(me->turn);
+        kin_waitable w[] = {KIN_WAIT_FOR(here)};
+        kin_err err = me->err == KIN_OK ? kin_wait(w, 1, NULL, SOON) : KIN_OK;
+        if (err != KIN_OK)
+            me->err = err;
+        (void)uv_barrier_wait(me->turn);
+    }
+}
+
+static void seen_by_all(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    enum { LOOKERS = 3 };
+    int rounds = test_scale(3000, 50);
+    for (int i = 0; i < PLACES; i++) {
+        join_ends(place(i), NULL);
+        looker lookers[LOOKERS];
+        uv_thread_t threads[LOOKERS];
+        uv_barrier_t turn;
+        assert_int_equal(uv_barrier_init(&turn, LOOKERS + 1), 0);
+        for (int n = 0; n < LOOKERS; n++) {
+            lookers[n] = (looker){.turn = &turn, .rounds = rounds};
+            assert_int_equal(uv_thread_create(&threads[n], look_on, &lookers[n]), 0);
+        }
+        for (int round = 0; round < rounds; round++) {
+            char byte;
+            (void)uv_barrier_wait(&turn);
+            check(kin_connection_send(there, "x", 1, SOON));
+            (void)uv_barrier_wait(&turn);
+            check(kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT));
+        }
+        for (int n = 0; n < LOOKERS; n++) {
+            assert_int_equal(uv_thread_join(&threads[n]), 0);
+            assert_int_equal(lookers[n].err, KIN_OK);
+        }
+        uv_barrier_destroy(&turn);
+        (void)teardown(NULL);
     }
 }
 
@@ -768,7 +804,7 @@ static int interrupted_child(kin_args *args)
     kin_connection *e;
     kin_err err = what == 0   ? kin_listener_accept(l, &e, KIN_FOREVER)
                   : what == 1 ? kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER)
-                              : kin_connect(&e, address, KEY, KIN_FOREVER); /* whom nobody answers */
+                              : kin_connect(&e, address, KEY, KIN_FOREVER); /* whom nobody answers, or whom nobody takes */
     CHILD_CHECK(err == KIN_EINTERRUPTED);
     CHILD_CHECK(kin_connection_send(c, "x", 1, KIN_NOWAIT) == KIN_OK);
     CHILD_CHECK(kin_connection_recv(d, &byte, 1, NULL, KIN_FOREVER) == KIN_OK); /* what is there is had */
@@ -785,8 +821,13 @@ static void asked_to_stop(void **state)
     char where[KIN__ADDRESS_SIZE];
     os_port *silent = peer_listen(peer_name(), where);
     assert_non_null(silent);
-    for (int what = 0; what < 3; what++) {
+    enum { WAITING = 5000 };
+    static os_stream *waiting[WAITING];
+    int n = 0;
+    for (int what = 0; what < 4; what++) {
         kin_value *ready;
+        while (what == 3 && n < WAITING && (waiting[n] = peer_try_connect(where, 50)) != NULL)
+            n++; /* until the queue of the system is full, unless it is a very long one */
         check(kin_value_create(&ready, 0));
         kin_process *p = test_start(interrupted_child, KIN_ARGS(what, (const char *)where, ready));
         assert_true(test_await(ready, 1));
@@ -794,6 +835,8 @@ static void asked_to_stop(void **state)
         assert_int_equal(test_finish(p), 7);
         kin_value_close(ready);
     }
+    while (n > 0)
+        os_stream_close(waiting[--n]);
     os_port_close(silent);
 }
 
@@ -852,6 +895,16 @@ static void at_a_path(void **state)
     if (test_on_windows())
         return;
     FILE *f = fopen(path, "r"); /* it is removed */
+    assert_null(f);
+    char before[1024];
+    size_t space = sizeof before;
+    assert_int_equal(uv_cwd(before, &space), 0);
+    check(kin_listen(&listener, path, KEY, NULL));
+    assert_int_equal(uv_chdir("/"), 0); /* wherever the program is by then */
+    kin_listener_close(listener);
+    assert_int_equal(uv_chdir(before), 0);
+    listener = NULL;
+    f = fopen(path, "r");
     assert_null(f);
     f = fopen(path, "w"); /* and what is no socket stays */
     assert_non_null(f);
@@ -931,9 +984,11 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(largest_message, setup, teardown),
         cmocka_unit_test_setup_teardown(no_room, setup, teardown),
         cmocka_unit_test_setup_teardown(closed_with_a_rest, setup, teardown),
+        cmocka_unit_test_setup_teardown(closed_with_something_unread, setup, teardown),
         cmocka_unit_test_setup_teardown(asleep_without_cpu, setup, teardown),
         cmocka_unit_test_setup_teardown(waited_for, setup, teardown),
         cmocka_unit_test_setup_teardown(woken, setup, teardown),
+        cmocka_unit_test_setup_teardown(seen_by_all, setup, teardown),
         cmocka_unit_test_setup_teardown(never_mixed, setup, teardown),
         cmocka_unit_test_setup_teardown(many_clients, setup, teardown),
         cmocka_unit_test_setup_teardown(backlog, setup, teardown),

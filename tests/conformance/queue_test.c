@@ -163,7 +163,7 @@ static void wrong_arguments(void **state)
     check_says("NULL");
     check_fails(KIN_EINVAL, kin_queue_get(q, NULL, 1, &size, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_get_new(q, NULL, &size, KIN_NOWAIT));
-    check_fails(KIN_EINVAL, kin_queue_get_new(q, &data, NULL, KIN_NOWAIT));
+    check_fails(KIN_EEMPTY, kin_queue_get_new(q, &data, NULL, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_put_many(q, NULL, 1, &count, KIN_NOWAIT));
     check_fails(KIN_EINVAL, kin_queue_put_many(q, bad, 2, &count, KIN_NOWAIT));
     check_says("message 1");

@@ -251,9 +251,9 @@ static void as_many_go_on_as_units_are_given_over_threads(void **state)
     as_many_go_on_as_units_are_given(true);
 }
 
-static void first_come_first_served(void **state)
+/* How many did not get a unit in their turn. */
+static int out_of_turn(void)
 {
-    (void)state;
     static const int turns[ACTORS] = {2, 0, 4, 3, 1};
     make(0, 0, false);
     for (int i = 0; i < ACTORS; i++)
@@ -268,8 +268,18 @@ static void first_come_first_served(void **state)
     }
     for (int i = 0; i < ACTORS; i++)
         assert_int_equal(sync_answer(&shared->actors[i]), KIN_OK);
-    assert_true(otherwise <= 2); /* the late news of a death wakes all at once: who runs then may be faster */
     sync_dismiss(&crew);
+    return otherwise;
+}
+
+/* Late news of a death wakes all at once, and who runs then may be faster: so once in a few times must do, which chance would hardly
+ * bring about (1 in 120 for each). */
+static void first_come_first_served(void **state)
+{
+    (void)state;
+    int times = 0;
+    while (out_of_turn() != 0)
+        assert_true(++times < 6);
 }
 
 /* Who gives up takes no unit along, and no wake. */

@@ -431,6 +431,99 @@ static void the_other_end_goes(void **state)
     sync_dismiss(&crew);
 }
 
+/* ---- room ---- */
+
+typedef struct putter {
+    kin_queue *queue;
+    kin_connection *connection;
+    size_t size;
+    kin_err wait, put;
+} putter;
+
+static kin_waitable room_of(const putter *p) { return p->queue != NULL ? KIN_WAIT_ROOM_FOR(p->queue, p->size) : KIN_WAIT_ROOM_FOR(p->connection, p->size); }
+
+static kin_err put_now(const putter *p)
+{
+    static char bytes[700000];
+    return p->queue != NULL ? kin_queue_put(p->queue, bytes, p->size, KIN_NOWAIT) : kin_connection_send(p->connection, bytes, p->size, KIN_NOWAIT);
+}
+
+static void wait_and_put(void *arg)
+{
+    putter *p = arg;
+    kin_waitable room = room_of(p);
+    p->wait = kin_wait(&room, 1, NULL, test_ms(20000));
+    p->put = put_now(p);
+}
+
+/* Ready if a put of that size finds room, and not else; who sleeps until then is woken then. */
+static void room_for_what_is_put(void **state)
+{
+    (void)state;
+    static char bytes[700000];
+    static const size_t sizes[] = {0, 1, 17, 100, 1000, 2000, 3000, 600000};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (int pipe = 0; pipe < 2; pipe++) {
+            putter p = {.size = sizes[i]};
+            kin_connection *theirs = NULL;
+            size_t size, got;
+            if (pipe)
+                check(kin_pipe(&p.connection, &theirs, &(kin_pipe_options){.capacity = 4096}));
+            else
+                check(kin_queue_create(&p.queue, &(kin_queue_options){.capacity = 4096}));
+            int count = 0;
+            kin_waitable room = room_of(&p);
+            for (kin_err err = KIN_OK; err == KIN_OK; count += err == KIN_OK) {
+                check(kin_wait(&room, 1, NULL, KIN_NOWAIT));
+                err = put_now(&p);
+                if (kin_wait(&room, 1, NULL, KIN_NOWAIT) == KIN_ETIMEDOUT)
+                    break;
+                assert_int_equal(err, KIN_OK);
+            }
+            assert_int_equal(put_now(&p), pipe ? KIN_ETIMEDOUT : KIN_EFULL);
+            assert_in_range(kin_wait(&room, 1, NULL, 1), KIN_ETIMEDOUT, KIN_ETIMEDOUT);
+            uv_thread_t thread;
+            assert_int_equal(uv_thread_create(&thread, wait_and_put, &p), 0);
+            assert_true(crash_until_asleep(1));
+            check(pipe ? kin_connection_recv(theirs, bytes, sizeof bytes, &size, KIN_NOWAIT)
+                       : kin_queue_get(p.queue, bytes, sizeof bytes, &size, KIN_NOWAIT));
+            /* One may not be enough where the ring comes round. */
+            for (int left = count; left > 0 && kin_wait(&room, 1, NULL, KIN_NOWAIT) == KIN_ETIMEDOUT; left--)
+                (void)(pipe ? kin_connection_recv(theirs, bytes, sizeof bytes, &got, KIN_NOWAIT)
+                            : kin_queue_get(p.queue, bytes, sizeof bytes, &got, KIN_NOWAIT));
+            assert_int_equal(uv_thread_join(&thread), 0);
+            assert_int_equal(p.wait, KIN_OK);
+            assert_int_equal(p.put, KIN_OK);
+            assert_true(size == sizes[i]);
+            kin_queue_close(p.queue);
+            kin_connection_close(p.connection);
+            kin_connection_close(theirs);
+        }
+    }
+}
+
+/* Without a size: for an eighth of the capacity, so that there is something to be done whenever it is ready. */
+static void room_for_an_eighth(void **state)
+{
+    (void)state;
+    kin_queue *q;
+    char bytes[600];
+    check(kin_queue_create(&q, &(kin_queue_options){.capacity = 4096, .max_message = 600}));
+    kin_waitable room = KIN_WAIT_ROOM(q), too_much = KIN_WAIT_ROOM_FOR(q, 601);
+    memset(bytes, 0, sizeof bytes);
+    check_fails(KIN_EMSGSIZE, kin_wait(&too_much, 1, NULL, KIN_NOWAIT));
+    int fit = 0, back = 0;
+    while (kin_queue_put(q, bytes, 17, KIN_NOWAIT) == KIN_OK)
+        fit++;
+    while (kin_wait(&room, 1, NULL, KIN_NOWAIT) == KIN_ETIMEDOUT) {
+        check(kin_queue_get(q, bytes, sizeof bytes, NULL, KIN_NOWAIT));
+        back++;
+    }
+    assert_true(back > 1 && back < fit / 2);
+    check(kin_queue_put(q, bytes, 512 - 16, KIN_NOWAIT));
+    kin_queue_close(q);
+}
+
 /* What this end cannot do. */
 static void one_way(void **state)
 {
@@ -1025,6 +1118,8 @@ int main(int argc, char **argv)
         CASE(any_wakes),
         CASE(shut_down),
         CASE(the_other_end_goes),
+        CASE(room_for_what_is_put),
+        CASE(room_for_an_eighth),
         CASE(one_way),
         CASE(in_place),
         CASE(of_listeners),

@@ -10,7 +10,7 @@
 
 struct shared {
     kin__latch latch;
-    uint32_t waits;
+    uint64_t waits;
     uint32_t end, wrong, inherited, given_up; /* atomic, as is what follows */
     uint32_t uses[WORKERS];                   /* of each worker, whoever that is */
     uint64_t user, first, second;             /* of who is within; the latter two are equal when nobody is */

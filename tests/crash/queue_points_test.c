@@ -305,6 +305,18 @@ static int act_shut(const arrangement *a)
     return kin_queue_shutdown(queue);
 }
 
+static int take_and_shut(const arrangement *a)
+{
+    int code = act_take(a);
+    return code == KIN_OK ? act_shut(a) : code;
+}
+
+static int reserve_and_shut(const arrangement *a)
+{
+    int code = reserve(a);
+    return code == KIN_OK ? act_shut(a) : code;
+}
+
 /* So that the latches become the victim's own. */
 static int begin_often(const arrangement *a)
 {
@@ -370,6 +382,14 @@ static int other_get_nothing(other *o)
     return code == KIN_EPIPE ? KIN_OK : code == KIN_OK ? KIN_EIO : code;
 }
 
+static int other_get_to_the_end(other *o)
+{
+    int code;
+    while ((code = get(o->a, KIN_FOREVER)) == KIN_OK) {
+    }
+    return code == KIN_EPIPE ? KIN_OK : code;
+}
+
 /* ---- who has the locks ---- */
 
 static kin__flow *flow(void) { return kin__queue_flow(queue, 0); }
@@ -385,6 +405,23 @@ static void let_go_lock(run *r)
         kin__ring_look_after_put(flow(), 0);
     else
         kin__ring_look_after_get(flow());
+}
+
+/* Nobody has slept for long: who does now sees to the order itself. */
+static void prepare_calm(run *r)
+{
+    (void)r;
+    (void)kin__and64(&flow()->gate->waits, KIN__SLEEPERS);
+    (void)kin__and64(&flow()->ring->waits, KIN__SLEEPERS);
+}
+
+/* The next to find nobody asleep finds that it is so for long. */
+static void prepare_nearly_calm(run *r)
+{
+    (void)r;
+    kin__store32(&flow()->ring->calm_gate, KIN__CALM - 1);
+    kin__store32(&flow()->ring->calm_put, KIN__CALM - 1);
+    kin__store32(&flow()->ring->calm_get, KIN__CALM - 1);
 }
 
 /* This thread's own, and it is not within. */
@@ -601,6 +638,7 @@ static const arrangement arrangements[] = {
     /* putting */
     {"puts", PUTS, act_put, other_put_get, .at_once = true},
     {"puts first", PUTS, act_put, other_put_get, .at_once = true, .prepared = 1},
+    {"puts, nobody has slept for long", PUTS, act_put, other_put_get, .at_once = true, .prepare = prepare_nearly_calm},
     {"puts what its own latch lets in", PUTS, act_put, other_put_get_often, .at_once = true, .begin = begin_often},
     {"puts, getters sleep", PUTS, act_put, other_get, .at_once = true, .others_first = true, .others_sleep = true, .let_go = two_messages},
     {"puts, a getter has given up", PUTS, act_put, other_put_get, .at_once = true, .prepare = prepare_vain_get},
@@ -653,6 +691,8 @@ static const arrangement arrangements[] = {
     {"waits for a message", GETS, act_get, other_get, .others_sleep = true, .sleeps = true, .let_go = let_go_messages,
      .after = after_messages},
     {"waits for a message, last", GETS, act_get, other_get, .others_first = true, .others_sleep = true, .sleeps = true,
+     .let_go = let_go_messages, .after = after_messages},
+    {"waits for a message, the first for long", GETS, act_get, other_get, .prepare = prepare_calm, .others_sleep = true, .sleeps = true,
      .let_go = let_go_messages, .after = after_messages},
     {"waits to get", GETS, act_get, other_get, .prepared = 4, .prepare = prepare_lock, .others_sleep = true, .sleeps = true,
      .let_go = let_go_lock},
@@ -707,6 +747,16 @@ static const arrangement arrangements[] = {
     /* the end */
     {"shuts down", KEEPS, act_shut, other_get_nothing, .others_first = true, .others_sleep = true, .shut = true},
     {"shuts lanes down", KEEPS, act_shut, other_get_nothing, RELAXED, .others_first = true, .others_sleep = true, .shut = true},
+    {"is done with the last, the others wait for the end", FINISHES, act_done, other_get_to_the_end, .prepared = 1, .begin = take_and_shut,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"gives the last back, the others wait for the end", KEEPS, act_give_back, other_get_to_the_end, .prepared = 1, .begin = take_and_shut,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"commits the last, the others wait for the end", PUTS, act_commit, other_get_to_the_end, .begin = reserve_and_shut, .at_once = true,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"cancels the last, the others wait for the end", DROPS, act_cancel, other_get_to_the_end, .begin = reserve_and_shut,
+     .others_first = true, .others_sleep = true, .shut = true},
+    {"gives the last of lanes back, the others wait for the end", KEEPS, act_give_back, other_get_to_the_end, RELAXED, .prepared = 1,
+     .begin = take_and_shut, .others_first = true, .others_sleep = true, .shut = true},
 };
 #define ARRANGEMENTS (sizeof arrangements / sizeof arrangements[0])
 
@@ -1059,6 +1109,8 @@ static void no_point_is_forgotten(void **state)
         if (points[i].deaths > 0 || !is_ours(points[i].file) || strstr(points[i].tests, "queue_death_test") != NULL)
             continue;
         if (test_on_windows() && strcmp(points[i].name, "ring.tidying") == 0) /* nothing is left in a bag there: os.h */
+            continue;
+        if (kin__my.session->ordered == 0 && strcmp(points[i].name, "waits.calm") == 0)
             continue;
         print_error("nobody dies at %s of %s\n", points[i].name, points[i].file);
         forgotten++;

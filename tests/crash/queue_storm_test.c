@@ -419,13 +419,13 @@ static void say_where_all_are(void)
     if (world->kind != PIPE) {
         for (uint32_t i = 0; i < (world->kind == RELAXED ? 16u : 1u); i++) {
             const kin__ring *r = kin__queue_flow(queue, i)->ring;
-            print_error("ring %lu: head %#llx, tail %#llx, next %#llx, waits %#lx, returned %lu, epoch %lu\n", (unsigned long)i,
-                        (unsigned long long)r->head, (unsigned long long)r->tail, (unsigned long long)r->next, (unsigned long)r->waits,
+            print_error("ring %lu: head %#llx, tail %#llx, next %#llx, waits %#llx, returned %lu, epoch %lu\n", (unsigned long)i,
+                        (unsigned long long)r->head, (unsigned long long)r->tail, (unsigned long long)r->next, (unsigned long long)r->waits,
                         (unsigned long)r->returned, (unsigned long)r->epoch);
             print_error("    putter %#llx of %#llx, getter %#llx of %#llx\n", (unsigned long long)r->putter.word,
                         (unsigned long long)r->putter.own, (unsigned long long)r->getter.word, (unsigned long long)r->getter.own);
         }
-        print_error("gate: waits %#lx\n", (unsigned long)kin__queue_flow(queue, 0)->gate->waits);
+        print_error("gate: waits %#llx\n", (unsigned long long)kin__queue_flow(queue, 0)->gate->waits);
     }
     crash_print_threads(NULL);
 }

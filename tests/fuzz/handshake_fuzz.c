@@ -66,8 +66,8 @@ static void give(kin__auth *auth, const uint8_t *message, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const uint8_t ours[KIN__AUTH_RANDOM] = "the random bytes of the one that is test";
-    static const uint8_t theirs[KIN__AUTH_RANDOM] = "and of an honest peer, which are others.";
+    static const uint8_t ours[KIN__AUTH_RANDOM] = "the random bytes of the tested  ";
+    static const uint8_t theirs[KIN__AUTH_RANDOM] = "and of an honest peer: others   ";
     fuzz_input in = {data, size};
     kin__key probe;
     if (kin__key_make(&probe, "x", 1) == KIN_ENOTSUP)

@@ -13,7 +13,7 @@
 
 typedef struct shared {
     kin__latch latch;
-    uint32_t waits;
+    uint64_t waits;
     bool ordered;
     bool mortal;
     int times;

@@ -107,8 +107,8 @@ static void keys_of_any_size(void **state)
 
 /* ---- the handshake ---- */
 
-static const uint8_t nonce_a[40] = "AAAAAAAAAABBBBBBBBBBCCCCCCCCCCDDDDDDDDDD";
-static const uint8_t nonce_b[40] = "bbbbbbbbbbccccccccccddddddddddeeeeeeeeee";
+static const uint8_t nonce_a[KIN__AUTH_RANDOM] = "AAAAAAAAAABBBBBBBBBBCCCCCCCCCCDD";
+static const uint8_t nonce_b[KIN__AUTH_RANDOM] = "bbbbbbbbbbccccccccccddddddddddee";
 
 static kin__key key_of(const char *text)
 {
@@ -168,16 +168,16 @@ static void both_know_the_key(void **state)
     /* What Python says with these random bytes, to the byte. */
     uint8_t mac[32];
     assert_int_equal(said[0].size, 59);
-    assert_memory_equal(said[0].bytes, "#CHALLENGE#{sha256}AAAAAAAAAABBBBBBBBBBCCCCCCCCCCDDDDDDDDDD", 59);
+    assert_memory_equal(said[0].bytes, "#CHALLENGE#{sha256}listenerAAAAAAAAAABBBBBBBBBBCCCCCCCCCCDD", 59);
     assert_int_equal(said[1].size, 40);
     assert_memory_equal(said[1].bytes, "{sha256}", 8);
-    assert_int_equal(from_hex("436d6ce873d4a92777dabe3c0b923f024371debbc8314e89e2857dbc01737c74", mac), 32);
+    assert_int_equal(from_hex("0bbd60425dccc0c39a1d591dd37fbb15afa05a8ad30178dcef2da736fa3077cf", mac), 32);
     assert_memory_equal(said[1].bytes + 8, mac, 32);
     assert_int_equal(said[2].size, 9);
     assert_memory_equal(said[2].bytes, "#WELCOME#", 9);
-    assert_memory_equal(said[3].bytes, "#CHALLENGE#{sha256}bbbbbbbbbbccccccccccddddddddddeeeeeeeeee", 59);
+    assert_memory_equal(said[3].bytes, "#CHALLENGE#{sha256}connectsbbbbbbbbbbccccccccccddddddddddee", 59);
     assert_int_equal(said[4].size, 40);
-    assert_int_equal(from_hex("871bb290db47a4a0937387dec082ffac630a029d972de20d9dd4310e5a1bb786", mac), 32);
+    assert_int_equal(from_hex("d5c6c7c942e22f4d082df34d39f484e229cb95204f387cb0d0209649da350f3e", mac), 32);
     assert_memory_equal(said[4].bytes + 8, mac, 32);
     assert_memory_equal(said[5].bytes, "#WELCOME#", 9);
 
@@ -274,8 +274,7 @@ static void every_message_at_every_step(void **state)
         const kin__auth *side = &sides[i];
         assert_int_equal(kin__auth_next_step(side), KIN__AUTH_RECEIVE);
         for (int j = 0; j < STEPS; j++) {
-            bool fits =
-                i == j || (awaits_challenge(i) && awaits_challenge(j)) || (awaits_verdict(i) && awaits_verdict(j));
+            bool fits = i == j || (awaits_verdict(i) && awaits_verdict(j)); /* and no challenge of its own kind */
             assert_int_equal(accepts(side, &right[j]), fits);
         }
         /* The right one, cut short, made longer, or with one bit wrong. */
@@ -351,6 +350,17 @@ static void reflection(void **state)
     message verdict = taken(&server);
     assert_memory_equal(verdict.bytes, "#FAILURE#", 9);
     assert_false(server.proved);
+
+    /* Nor that of another which connects, to one that connects; nor of a listener to a listener. */
+    for (int i = 0; i < 2; i++) {
+        message right, asked;
+        kin__auth side = side_at(i == 0 ? BY_CLIENT_1 : BY_SERVER_2, &right), other;
+        (void)side_at(i == 0 ? BY_SERVER_2 : BY_CLIENT_1, &asked);
+        assert_true(accepts(&side, &right));
+        assert_false(accepts(&side, &asked));
+        check_fails(KIN_EAUTH, (other = side, kin__auth_give(&other, asked.bytes, asked.size)));
+        check_says("somebody else's");
+    }
 }
 
 static void digest_fails(void **state)

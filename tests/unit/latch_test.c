@@ -7,10 +7,10 @@
 #include <string.h>
 #include <uv.h>
 
-#define BIT 4u
+#define BIT ((uint64_t)4)
 
 static kin__latch latch;
-static uint32_t waits;
+static uint64_t waits;
 static kin__latch_of of = {&latch, &waits, BIT, true};
 static const char name[40] = "latch";
 
@@ -177,6 +177,12 @@ static void taken_away(void **state)
     end(&o);
 }
 
+static bool is_armed(void *arg)
+{
+    (void)arg;
+    return (kin__load64(&waits) & BIT) != 0;
+}
+
 static void who_takes_it_away_waits_for_the_owner(void **state)
 {
     (void)state;
@@ -187,8 +193,7 @@ static void who_takes_it_away_waits_for_the_owner(void **state)
     begin(&o, ENTER);
     assert_true(crash_until_asleep(1));
     assert_true(kin__load64(&latch.word) == o.me);
-    assert_true(crash_until_at_least(&waits, BIT)); /* and a count above it */
-    assert_true((kin__load32(&waits) & BIT) != 0);
+    assert_true(crash_until(is_armed, NULL));
     kin__latch_leave(&latch, of.ordered, kin__me, KIN__WITHIN, false);
     kin__latch_look(&of);
     finish(&o);
@@ -372,7 +377,7 @@ static void within_one_at_a_time(void **state)
 {
     (void)state;
     kin__latch second;
-    uint32_t second_waits = 0;
+    uint64_t second_waits = 0;
     kin__latch_of of_second = {&second, &second_waits, BIT, of.ordered};
     bool from_dead;
     uint64_t who;
@@ -397,21 +402,57 @@ static void within_one_at_a_time(void **state)
 static void bits_that_say_that_somebody_sleeps(void **state)
 {
     (void)state;
-    uint32_t bits = 0;
+    uint64_t bits = 0;
     kin__waits_arm(&bits, 2);
     kin__waits_arm(&bits, BIT);
-    assert_int_equal(bits & KIN__WAITS_BITS, 2 | BIT);
-    uint32_t before = bits;
+    assert_int_equal(bits & KIN__SLEEPERS, 2 | BIT);
+    uint64_t before = bits;
     kin__waits_arm(&bits, BIT);
     assert_true(bits != before);
     kin__wake_by_bit(&bits, BIT, latch.id, 1);
-    assert_int_equal(bits & KIN__WAITS_BITS, 2);
-    bits = UINT32_MAX; /* the count comes round, and takes no bit along */
-    bits &= ~1u;
+    assert_int_equal(bits & KIN__SLEEPERS, 2);
+    uint64_t all = of.ordered ? KIN__WAITS_BITS : KIN__SLEEPERS;
+    bits = UINT64_MAX & ~(uint64_t)1; /* the count comes round, and takes no bit along */
     kin__waits_arm(&bits, BIT);
-    assert_int_equal(bits, 0xfe);
+    assert_true(bits == (KIN__WAITS_BITS & ~(uint64_t)1));
     kin__wake_by_bit(&bits, BIT, latch.id, KIN__EVERYONE);
-    assert_int_equal(bits, 0xfe & ~BIT);
+    assert_int_equal(bits & all, all & ~(1 | BIT));
+}
+
+/* Who looks puts a fence there from the first sleep on, until there have been none for a while; it says FENCED only where all do. */
+static void fences_while_sleeps_are_frequent(void **state)
+{
+    (void)state;
+    uint64_t bits = 0;
+    uint32_t calm = 0;
+    if (!of.ordered) {
+        kin__waits_arm(&bits, BIT);
+        assert_int_equal(bits & KIN__WAITS_BITS, BIT);
+        assert_true(kin__waits_new() == 0);
+        return;
+    }
+    assert_true(kin__waits_new() == (KIN__FENCE | KIN__FENCED));
+    kin__waits_fence(&bits, &calm); /* does not ask for one */
+    assert_true(bits == 0 && calm == 0);
+    kin__waits_arm(&bits, BIT);
+    assert_int_equal(bits & KIN__WAITS_BITS, BIT | KIN__FENCE | KIN__FENCED);
+    for (uint32_t i = 0; i < 2 * KIN__CALM; i++)
+        kin__waits_fence(&bits, &calm);
+    assert_int_equal(bits & KIN__WAITS_BITS, BIT | KIN__FENCE | KIN__FENCED); /* somebody sleeps */
+    assert_int_equal(calm, 0);
+    kin__wake_by_bit(&bits, BIT, latch.id, 1);
+    for (uint32_t i = 1; i < KIN__CALM; i++)
+        kin__waits_fence(&bits, &calm);
+    kin__waits_fence(&bits, NULL);
+    assert_int_equal(bits & KIN__WAITS_BITS, KIN__FENCE | KIN__FENCED);
+    kin__waits_arm(&bits, BIT);
+    kin__waits_fence(&bits, &calm);
+    assert_int_equal(calm, 0); /* from the beginning */
+    kin__wake_by_bit(&bits, BIT, latch.id, 1);
+    for (uint32_t i = 0; i < KIN__CALM; i++)
+        kin__waits_fence(&bits, &calm);
+    assert_int_equal(bits & KIN__WAITS_BITS, 0);
+    assert_int_equal(calm, 0);
 }
 
 /* The system lacks memory for it at first. */
@@ -453,6 +494,7 @@ int main(int argc, char **argv)
         TEST(claimed_from_nobody_or_the_dead_only),
         TEST(within_one_at_a_time),
         TEST(bits_that_say_that_somebody_sleeps),
+        TEST(fences_while_sleeps_are_frequent),
         TEST(order_is_tried_again),
     };
     return cmocka_run_group_tests_name("latch", tests, NULL, NULL);

@@ -314,7 +314,7 @@ static void nobody_can_tidy_the_bag(void **state)
     begin_idle(&other);
     kin__ring *r = make((kin_queue_options){0});
     kin__store64(&r->getter.word, other.me);
-    (void)kin__or32(&r->waits, KIN__UNTIDY);
+    (void)kin__or64(&r->waits, KIN__UNTIDY);
     check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
     assert_true((r->waits & KIN__UNTIDY) != 0);
     kin__store64(&r->getter.word, 0);
