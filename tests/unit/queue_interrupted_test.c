@@ -103,7 +103,6 @@ static void fall_asleep(sleeper *s)
     kin__store64(&s->t->key, s->puts ? flow->ring->id_room : flow->gate->id);
     (void)kin__or64(&kin__my.session->sleeping[place / 64], (uint64_t)1 << (place % 64));
     kin__flow_arm(flow, s->puts);
-    kin__order_all();
     if (s->puts ? kin__flow_writable(flow, 0) || kin__flow_unswept(flow) : kin__flow_readable(flow))
         get_up(s);
 }
@@ -344,11 +343,11 @@ static void interrupt(const char *name)
         return;
     within = true;
     /* Who tidies the bag takes what locks are to be had, and those of the caller would be: both are one thread. */
-    uint32_t untidy = kin__and32(&flow->ring->waits, ~(uint32_t)KIN__UNTIDY) & KIN__UNTIDY;
+    uint64_t untidy = kin__and64(&flow->ring->waits, ~(uint64_t)KIN__UNTIDY) & KIN__UNTIDY;
     do {
         do_something();
     } while (chance(2) != 0);
-    (void)kin__or32(&flow->ring->waits, untidy);
+    (void)kin__or64(&flow->ring->waits, untidy);
     within = false;
 }
 
