@@ -101,7 +101,7 @@ void kin__bag_drop(kin__flow *f, uint64_t tag, const uint64_t *words, uint32_t c
         (void)drop_oldest(f, tag);
         unlock_bag(f, entry);
     } else { /* who has it does not go on: it drops this when it does */
-        (void)kin__or32(&f->lanes->ring->waits, KIN__UNTIDY);
+        (void)kin__or64(&f->lanes->ring->waits, KIN__UNTIDY);
     }
 }
 
