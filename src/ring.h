@@ -236,8 +236,9 @@ bool kin__flows_readable(kin__flow *flows, uint32_t count);
 kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 /* Whether nothing is put any more, or the other end is gone. Looks only if something may have changed since it last did. */
 bool kin__flow_over(kin__flow *f);
-/* Whether nothing can be got from any of them, now or later: it is over, and no other process works on a message that lies there; it may
- * come (back). Who works on one itself does not wait for others: they may wait for it. surely: also if nothing seems to have changed. */
+/* Whether nothing can be got from any of them, now or later: it is over, and no other process works on a message that lies there, which
+ * may come (back), or is about to be told. Who works on one itself does not wait for others: they may wait for it. surely: also if nothing
+ * seems to have changed. */
 bool kin__flows_ended(kin__flow *flows, uint32_t count, bool surely);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);
