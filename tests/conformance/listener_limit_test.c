@@ -36,6 +36,9 @@ static int beyond_the_soft_limit(kin_args *args)
     CHILD_CHECK(sync_cpu_ms() - cpu < 150);
     CHILD_CHECK(kin_connection_send(ends[PAIRS - 1][0], "x", 1, SOON) == KIN_OK);
     CHILD_CHECK(kin_wait(all, PAIRS * 2, &ready, SOON) == KIN_OK && ready == 1 && all[PAIRS * 2 - 1].ready);
+    for (int i = 0; i < PAIRS * 2; i++)
+        kin_connection_close(ends[i / 2][i % 2]);
+    kin_listener_close(listener);
     return 7;
 }
 
@@ -90,6 +93,11 @@ static int at_the_hard_limit(kin_args *args)
     CHILD_CHECK(kin_wait(all, 3, NULL, 20) == KIN_ETIMEDOUT);
     kin_connection *more[2];
     CHILD_CHECK(make_pair(more) == KIN_OK);
+    for (int i = 0; i < 2; i++) {
+        kin_connection_close(ends[i]);
+        kin_connection_close(more[i]);
+    }
+    kin_listener_close(listener);
     return 7;
 }
 
