@@ -61,6 +61,7 @@ static void part(kin__wire *w)
     os_watch_remove(w->sending.watch, NULL);
     uv_mutex_destroy(&w->watching);
     discard_unread(w);
+    os_stream_cancel(w->stream); /* the end, also if a copy of this process made by a plain fork() has it still */
     os_stream_close(w->stream);
     kin__frame_free(&w->frame);
     free(w->chunk);

@@ -1002,6 +1002,40 @@ static void by_host_name(void **state)
     check_messages();
 }
 
+/* A plain copy of this process closes what it has: here everything goes on. */
+static int close_in_copy(void)
+{
+    char byte;
+    kin_err err = kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT);
+    (void)teardown(NULL);
+    return err == KIN_ESTATE ? 7 : 8;
+}
+
+static void in_a_copy(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    for (int i = 0; i < PLACES; i++) {
+        join_ends(place(i), NULL);
+        check(kin_connection_send(there, "x", 1, SOON));
+        int code = test_in_copy(close_in_copy);
+        if (code < 0)
+            test_skip("a process cannot be copied here");
+        assert_int_equal(code, 7);
+        char byte;
+        check(kin_connection_recv(here, &byte, 1, NULL, SOON));
+        check(kin_connection_send(here, "y", 1, SOON));
+        check(kin_connection_recv(there, &byte, 1, NULL, SOON));
+        assert_int_equal(byte, 'y');
+        kin_connection *c, *d;
+        check(kin_connect(&c, kin_listener_address(listener), KEY, SOON));
+        check(kin_listener_accept(listener, &d, SOON));
+        kin_connection_close(c);
+        kin_connection_close(d);
+        (void)teardown(NULL);
+    }
+}
+
 /* ---- without a key ---- */
 
 static void without_a_key(void **state)
@@ -1053,6 +1087,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(whose_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(ipv6, setup, teardown),
         cmocka_unit_test_setup_teardown(by_host_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(in_a_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_key, setup, teardown),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);
