@@ -684,7 +684,7 @@ static void every_call_fails_once(void **state)
     }
     assert_true(calls > 20);
     assert_int_equal(try_all(), 4);
-    assert_int_equal(test_count_handles(), before);
+    assert_true(test_count_handles() <= before); /* Wine may close one of its own meanwhile */
 }
 
 static int warm_up(void **state)
