@@ -182,7 +182,9 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 typedef struct kin__sink {
     void *buffer;
     size_t space;
-    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more */
+    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more. Memory of malloc's that holds
+                           the whole message may take this one's place, unless it has more than `most` */
+    size_t most;        /* bytes; 0: no limit */
     size_t size;        /* out: of the message; also with KIN_EMSGSIZE */
     uint32_t what;      /* the kind that is wanted: another is KIN_ETYPE and stays */
     os_handle *handles; /* OS_BAG_MOST of them, or NULL: messages with handles are KIN_ETYPE then */
