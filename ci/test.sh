@@ -19,21 +19,21 @@ NOT_HERE=77 # what a stage returns that could not judge anything here, having sa
 
 # ---- building and running --------------------------------------------------------------------------------------------
 
-# build NAME CMAKE-OPTION…. No downloads: libuv and cmocka are the distribution's, or come from ci/deps.sh.
+# build NAME CMAKE-OPTION…. No downloads: libuv and cmocka are the distribution's, or come from ci/deps.sh. $target: what is built.
 build() {
     local build=$root/build/$1
     shift
     cmake -S "$root" -B "$build" -G Ninja -DKIN_WERROR=ON -DKIN_TESTS=ON -DFETCHCONTENT_FULLY_DISCONNECTED=ON "$@" &&
-        cmake --build "$build" -j "$jobs"
+        cmake --build "$build" -j "$jobs" --target "${target:-all}"
 }
 
-# run_tests NAME CTEST-OPTION…
+# run_tests NAME CTEST-OPTION…. One more at once than there are CPUs: many tests wait most of the time.
 run_tests() {
     local build=$root/build/$1
     shift
     # A test that fails is run once more, and the stage's line says so: machines that stand still for seconds, and Wine, make
     # time-outs that mean nothing, but a test that fails twice means something.
-    ctest --test-dir "$build" -j2 --output-on-failure --no-tests=error --repeat until-pass:2 "$@"
+    ctest --test-dir "$build" -j $((jobs + 1)) --output-on-failure --no-tests=error --repeat until-pass:2 "$@"
 }
 
 stage_linux_gcc() {
@@ -53,6 +53,7 @@ stage_linux_clang_asan_ubsan() {
 
 # ThreadSanitizer sees one process only: the tests that run kin's shared structures from several threads of one.
 stage_linux_tsan() {
+    local target=threads_tests
     local -x TSAN_OPTIONS=suppressions=$root/ci/tsan.supp:die_after_fork=0:second_deadlock_stack=1:$signals
     build linux-tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKIN_SANITIZE=thread \
         -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=10 && run_tests linux-tsan -L '^threads$'
@@ -60,13 +61,14 @@ stage_linux_tsan() {
 
 # The same tests, as helgrind sees them.
 stage_linux_helgrind() {
+    local target=threads_tests
     build linux-helgrind -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=Debug -DKIN_HELGRIND=ON -DKIN_EXAMPLES=OFF -DKIN_TEST_TIMEOUT_SCALE=20 &&
         run_tests linux-helgrind -L '^threads$'
 }
 
 # Every fuzz target for a moment: what a change breaks at once. ci/fuzz.sh by hand goes on for longer.
 stage_linux_fuzz() {
-    "$root/ci/fuzz.sh" 15
+    "$root/ci/fuzz.sh" 10
 }
 
 stage_windows_wine() {
