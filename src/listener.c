@@ -24,6 +24,7 @@
 #define KEY_MOST ((size_t)1 << 20)
 #define MESSAGE_MOST ((size_t)1 << 40)
 #define GRACE_NS 50000000u   /* that a handshake has, whoever else comes                                 */
+#define PROVED_NS 1000000000u /* the same for one that has shown that it knows the key                    */
 #define PAUSE_NS 50000000u   /* after a failure that is not a peer's: out of descriptors, memory, threads */
 #define STACK 131072u
 
@@ -157,11 +158,11 @@ static bool make_place(kin_listener *l)
 {
     while (!l->closing && l->pending >= l->options.pending) {
         handshake *victim = l->leaving == 0 ? find_victim(l) : NULL;
-        uint64_t now = kin__now_ns();
+        uint64_t now = kin__now_ns(), grace = victim != NULL && kin__load32(&victim->proved) != 0 ? PROVED_NS : GRACE_NS;
         if (victim == NULL)
             uv_cond_wait(&l->changed, &l->mutex); /* one that was cancelled is on its way out */
-        else if (now < victim->began + GRACE_NS)
-            (void)uv_cond_timedwait(&l->changed, &l->mutex, victim->began + GRACE_NS - now);
+        else if (now < victim->began + grace)
+            (void)uv_cond_timedwait(&l->changed, &l->mutex, victim->began + grace - now);
         else
             cancel(l, victim);
     }

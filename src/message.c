@@ -20,6 +20,7 @@ kin_err kin__get_new(const kin__source *from, kin__sink *sink, size_t most, int6
     kin__error_keep(&kept);
     bool again = false;
     sink->grows = true;
+    sink->most = most;
     for (size_t space = most != 0 && most < GUESS ? most : GUESS;; again = true) {
         sink->buffer = malloc(space);
         if (sink->buffer == NULL)

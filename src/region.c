@@ -170,6 +170,8 @@ uint32_t kin__region_by(const kin__flow *f)
             uint32_t what = kin__state_what(state);
             if ((what == KIN__WRITING || what == KIN__TAKEN) && kin__process_alive(kin__state_who(state)))
                 by |= kin__state_who(state) == kin__my.id ? KIN__BY_US : KIN__BY_OTHERS;
+            else if (what == KIN__READY || what == KIN__TAKEN) /* whoever changed that, or notices the death, is about to tell */
+                by |= KIN__BY_NOBODY;
         }
         if (kin__load64(&r->head) == head)
             return by;

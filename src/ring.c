@@ -200,7 +200,7 @@ bool kin__flows_ended(kin__flow *flows, uint32_t count, bool surely)
     uint32_t by = 0;
     for (uint32_t i = 0; i < count; i++)
         by |= kin__region_by(&flows[i]);
-    return by != KIN__BY_OTHERS;
+    return by != KIN__BY_OTHERS && (by & KIN__BY_NOBODY) == 0;
 }
 
 kin_err kin__ring_over(const kin__flow *f)

@@ -187,7 +187,9 @@ kin_err kin__flow_put_many(kin__flow *f, const kin_view *messages, size_t count,
 typedef struct kin__sink {
     void *buffer;
     size_t space;
-    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more */
+    bool grows;         /* KIN_EMSGSIZE is no failure with a sentence: it is tried again with more. Memory of malloc's that holds
+                           the whole message may take this one's place, unless it has more than `most` */
+    size_t most;        /* bytes; 0: no limit */
     size_t size;        /* out: of the message; also with KIN_EMSGSIZE */
     uint32_t what;      /* the kind that is wanted: another is KIN_ETYPE and stays */
     os_handle *handles; /* OS_BAG_MOST of them, or NULL: messages with handles are KIN_ETYPE then */
@@ -241,8 +243,9 @@ bool kin__flows_readable(kin__flow *flows, uint32_t count);
 kin_err kin__flow_poll(kin__flow *f, int64_t timeout_ms);
 /* Whether nothing is put any more, or the other end is gone. Looks only if something may have changed since it last did. */
 bool kin__flow_over(kin__flow *f);
-/* Whether nothing can be got from any of them, now or later: it is over, and no other process works on a message that lies there; it may
- * come (back). Who works on one itself does not wait for others: they may wait for it. surely: also if nothing seems to have changed. */
+/* Whether nothing can be got from any of them, now or later: it is over, and no other process works on a message that lies there, which
+ * may come (back), or is about to be told. Who works on one itself does not wait for others: they may wait for it. surely: also if nothing
+ * seems to have changed. */
 bool kin__flows_ended(kin__flow *flows, uint32_t count, bool surely);
 /* Nothing is put from now on; all who wait are woken. */
 void kin__flow_shut(kin__flow *f);

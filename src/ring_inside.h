@@ -143,8 +143,9 @@ kin_err kin__region_find(kin__flow *f, kin__found *found);
 void kin__region_remove(kin__flow *f, const kin__found *found);
 /* Moves the head behind all that is done, also what no consumer has come to yet. The caller has `getter`. */
 void kin__region_advance(kin__flow *f);
-/* Who works on records that lie in the ring, of those who live. No lock is taken. */
-enum { KIN__BY_US = 1, KIN__BY_OTHERS = 2 };
+/* Who works on records that lie in the ring, of those who live; or nobody does, and they are there to be got, or about to be. No lock
+ * is taken. */
+enum { KIN__BY_US = 1, KIN__BY_OTHERS = 2, KIN__BY_NOBODY = 4 };
 uint32_t kin__region_by(const kin__flow *f);
 /* A get has moved the head. What it has come to may have been cancelled: who waits for room does not look there. */
 static inline void kin__ring_moved(kin__flow *f)

@@ -80,13 +80,34 @@ static kin_err take(kin__sink *sink, const uint8_t *data, size_t size)
     return KIN_OK;
 }
 
+/* Whether the memory of a message can be handed over as it is. */
+static bool can_have_it(const kin__sink *sink, const uint8_t *data, size_t size)
+{
+    return sink->grows && size > sink->space && (sink->most == 0 || size <= sink->most) && sink->what == KIN__BYTES &&
+           !is_values(data, size);
+}
+
+/* That ends the turn. */
+static kin_err hand_over(kin__wire *wire, kin__sink *sink)
+{
+    void *message = kin__wire_take(wire, &sink->size);
+    if (message == NULL)
+        return KIN_ENOMEM;
+    free(sink->buffer);
+    sink->buffer = message;
+    sink->handle_count = 0;
+    return KIN_OK;
+}
+
 static kin_err receive(kin_connection *c, kin__sink *sink, int64_t timeout_ms)
 {
     const uint8_t *data;
     size_t size;
     kin__wire *wire = wire_of(c);
     kin_err err = kin__wire_look(wire, &data, &size, kin__deadline(timeout_ms));
-    if (err == KIN_OK) {
+    if (err == KIN_OK && can_have_it(sink, data, size)) {
+        err = hand_over(wire, sink);
+    } else if (err == KIN_OK) {
         err = take(sink, data, size);
         kin__wire_done(wire, err == KIN_OK);
     }

@@ -61,6 +61,7 @@ static void part(kin__wire *w)
     os_watch_remove(w->sending.watch, NULL);
     uv_mutex_destroy(&w->watching);
     discard_unread(w);
+    os_stream_cancel(w->stream); /* the end, also if a copy of this process made by a plain fork() has it still */
     os_stream_close(w->stream);
     kin__frame_free(&w->frame);
     free(w->chunk);
@@ -329,8 +330,10 @@ static kin_err pump(kin__wire *w, uint64_t deadline)
     if (t->ended != KIN_OK)
         return kin__fail_text(t->ended, t->why);
     unsigned reads = 0;
-    for (bool any = true; !w->frame.complete && any && (reads++ < PIECES_MOST || !is_over(deadline));) {
+    for (bool any = true; !w->frame.complete && any;) {
         bool more = w->piece || w->chunk_at < w->chunk_end;
+        if (!more && reads++ >= PIECES_MOST && is_over(deadline))
+            break; /* with nothing left here that has been read: then the stream itself tells that there is more */
         kin_err err = more ? digest(w) : fill(w, &any);
         if (err == KIN_EPROTO) { /* no telling where the next message begins */
             err = failed(w, t, err);
@@ -542,6 +545,8 @@ kin_err kin__wire_arm(kin__wire *wire, bool send)
         kin__store32(&t->fired, 0);
         if (os_stream_source(wire->stream, send ? OS_STREAM_WRITE : OS_STREAM_READ, &source))
             err = os_watch_add(&source, 1, watch_fired, t, &t->watch);
+        else
+            watch_fired(t); /* what is there may be half a message: who has read it arms once more */
         if (err != KIN_OK)
             t->watch = NULL;
     }

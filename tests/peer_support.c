@@ -154,8 +154,8 @@ static bool say_slowly(os_stream *stream, const void *message, size_t size, int6
     return true;
 }
 
-/* `pause`: negative if it need not be slow. */
-static bool prove(os_stream *stream, bool server, const char *text, int64_t pause)
+/* `pause`: negative if it need not be slow. `half`: until it would ask something itself. */
+static bool prove(os_stream *stream, bool server, const char *text, int64_t pause, bool half)
 {
     static const uint8_t random[KIN__AUTH_RANDOM] = "not random, which is fine here  ";
     uint8_t message[KIN__AUTH_MESSAGE];
@@ -166,9 +166,11 @@ static bool prove(os_stream *stream, bool server, const char *text, int64_t paus
     if (kin__key_make(&key, text, strlen(text)) != KIN_OK)
         return false;
     kin__auth_begin(&auth, server, &key, random);
-    for (;;) {
+    for (int heard = 0;;) {
         switch (kin__auth_next_step(&auth)) {
         case KIN__AUTH_SEND:
+            if (half && heard == 2)
+                return true;
             kin__auth_take(&auth, message, &size);
             if (!(pause < 0 ? peer_say(stream, message, size) : say_slowly(stream, message, size, pause)))
                 return false;
@@ -176,6 +178,7 @@ static bool prove(os_stream *stream, bool server, const char *text, int64_t paus
         case KIN__AUTH_RECEIVE:
             if (!peer_hear(stream, message, sizeof message, &size, &ended))
                 return false;
+            heard++;
             (void)kin__auth_give(&auth, message, size); /* what it has to say to that is sent, too */
             break;
         default:
@@ -186,10 +189,15 @@ static bool prove(os_stream *stream, bool server, const char *text, int64_t paus
 
 bool peer_prove(os_stream *stream, bool server, const char *key)
 {
-    return prove(stream, server, key, -1);
+    return prove(stream, server, key, -1, false);
 }
 
 bool peer_prove_slowly(os_stream *stream, bool server, const char *key, int64_t pause)
 {
-    return prove(stream, server, key, pause);
+    return prove(stream, server, key, pause, false);
+}
+
+bool peer_prove_half(os_stream *stream, const char *key)
+{
+    return prove(stream, false, key, -1, true);
 }

@@ -36,7 +36,9 @@ bool peer_hear(os_stream *stream, void *message, size_t space, size_t *size, boo
 bool peer_is_ended(os_stream *stream);
 /* Goes through the handshake as an honest peer. */
 bool peer_prove(os_stream *stream, bool server, const char *key);
-/* The same byte by byte (not on a stream with messages), doing nothing for `pause` ms after each eighth. */
+/* As one that connects, until the other side has welcomed it. */
+bool peer_prove_half(os_stream *stream, const char *key);
+/* The whole of it byte by byte (not on a stream with messages), doing nothing for `pause` ms after each eighth. */
 bool peer_prove_slowly(os_stream *stream, bool server, const char *key, int64_t pause);
 
 #endif

@@ -19,7 +19,8 @@
  * everything; the other side then loses what it has not received yet. So let the side that sent last close last.
  *
  * A listener's handshakes are made in the background, each with a deadline, so a peer that is slow, silent or hostile
- * delays nobody; when too many are pending the oldest that has proved nothing gives way, if it has had 50 ms.
+ * delays nobody; when too many are pending the oldest that has proved nothing gives way, if it has had 50 ms; or the oldest of
+ * all, if it has had a second.
  *
  * Digests are computed by Mbed TLS through PSA. A program that uses PSA itself while connections are made needs a build of
  * Mbed TLS that is safe for threads.

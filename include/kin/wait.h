@@ -13,6 +13,9 @@
  * ready. Of HANDLEs, those that a wait changes are changed by being reported: an auto-reset event is reset. A mutex would
  * belong to a thread of kin's: do not wait for one here.
  *
+ * Do not close an object that a thread of this process waits for: it may sleep on. Only a listener, or a connection of one, ends the
+ * wait then (KIN_EINVAL).
+ *
  * Who waits and dies takes nothing along. The end of a process is seen by its parent only, which alone has its kin_process.
  */
 #ifndef KIN_WAIT_H

@@ -19,7 +19,10 @@ kin_err os_handle_duplicate(os_handle handle, os_handle *copy)
 {
     if (handle < 0 || handle > INT32_MAX)
         return kin__fail(KIN_EINVAL, "%lld is no descriptor", (long long)handle);
-    int fd = TRY("fcntl", -1, EMFILE, fcntl((int)handle, F_DUPFD_CLOEXEC, 3));
+    int fd;
+    do {
+        fd = TRY("fcntl", -1, EMFILE, fcntl((int)handle, F_DUPFD_CLOEXEC, 3));
+    } while (kin__try_again(fd));
     if (fd < 0)
         return kin__fail_errno("fcntl F_DUPFD_CLOEXEC", "cannot duplicate descriptor %d", (int)handle);
     *copy = fd;

@@ -28,6 +28,14 @@ static int beyond_the_soft_limit(kin_args *args)
         CHILD_CHECK(test_limit_handles(test_count_handles(), 4000));
         CHILD_CHECK(kin_connection_recv(ends[i][0], NULL, 0, NULL, 1) == KIN_ETIMEDOUT);
     }
+    kin_connection *first, *second; /* what is passed is duplicated */
+    CHILD_CHECK(kin_pipe(&first, &second, NULL) == KIN_OK);
+    for (int i = 0; i < PAIRS; i++) {
+        CHILD_CHECK(test_limit_handles(test_count_handles(), 4000));
+        CHILD_CHECK(kin_connection_send_args(first, KIN_ARGS(second), KIN_NOWAIT) == KIN_OK);
+    }
+    kin_connection_close(first);
+    kin_connection_close(second);
     for (int i = 0; i < PAIRS * 2; i++)
         all[i] = KIN_WAIT_FOR(ends[i / 2][i % 2]);
     CHILD_CHECK(test_limit_handles(test_count_handles(), 4000));
@@ -36,6 +44,9 @@ static int beyond_the_soft_limit(kin_args *args)
     CHILD_CHECK(sync_cpu_ms() - cpu < 150);
     CHILD_CHECK(kin_connection_send(ends[PAIRS - 1][0], "x", 1, SOON) == KIN_OK);
     CHILD_CHECK(kin_wait(all, PAIRS * 2, &ready, SOON) == KIN_OK && ready == 1 && all[PAIRS * 2 - 1].ready);
+    for (int i = 0; i < PAIRS * 2; i++)
+        kin_connection_close(ends[i / 2][i % 2]);
+    kin_listener_close(listener);
     return 7;
 }
 
@@ -90,6 +101,11 @@ static int at_the_hard_limit(kin_args *args)
     CHILD_CHECK(kin_wait(all, 3, NULL, 20) == KIN_ETIMEDOUT);
     kin_connection *more[2];
     CHILD_CHECK(make_pair(more) == KIN_OK);
+    for (int i = 0; i < 2; i++) {
+        kin_connection_close(ends[i]);
+        kin_connection_close(more[i]);
+    }
+    kin_listener_close(listener);
     return 7;
 }
 

@@ -923,6 +923,60 @@ static void at_a_path(void **state)
     listener = NULL;
 }
 
+/* Whether listening and connecting by name is refused because of the directory, and who says so. */
+static void check_refused(const char *why)
+{
+    check_fails(KIN_EPERM, kin_listen(&listener, "name", KEY, NULL));
+    check_says(why);
+    listener = NULL;
+    kin_connection *c;
+    check_fails(KIN_EPERM, kin_connect(&c, "name", KEY, SOON));
+    check_says(why);
+}
+
+/* Names are looked for in a directory that nobody else can enter, or nowhere. */
+static void whose_directory(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    if (test_on_windows())
+        test_skip("there is no such directory");
+    char here_now[512], runtime[600], directory[700], other[700], before[512];
+    size_t space = sizeof here_now, old = sizeof before;
+    uv_fs_t fs;
+    bool was_set = uv_os_getenv("XDG_RUNTIME_DIR", before, &old) == 0;
+    assert_int_equal(uv_cwd(here_now, &space), 0);
+    (void)snprintf(runtime, sizeof runtime, "%s/%s", here_now, test_file("r"));
+    (void)snprintf(directory, sizeof directory, "%s/kin", runtime);
+    (void)snprintf(other, sizeof other, "%s/other", runtime);
+    if (strlen(directory) + strlen("/name~lock") >= 108)
+        test_skip("the path of this directory is too long for a socket");
+    assert_int_equal(uv_fs_mkdir(NULL, &fs, runtime, 0700, NULL), 0);
+    assert_int_equal(uv_os_setenv("XDG_RUNTIME_DIR", runtime), 0);
+
+    join_ends("name", NULL); /* it is made */
+    assert_int_equal(uv_fs_stat(NULL, &fs, directory, NULL), 0);
+    assert_int_equal(fs.statbuf.st_mode & 0777, 0700);
+    (void)teardown(NULL);
+    assert_int_equal(uv_fs_chmod(NULL, &fs, directory, 0750, NULL), 0);
+    check_refused("open to others");
+    assert_int_equal(uv_fs_rename(NULL, &fs, directory, other, NULL), 0);
+    assert_int_equal(uv_fs_chmod(NULL, &fs, other, 0700, NULL), 0);
+    assert_int_equal(uv_fs_symlink(NULL, &fs, other, directory, 0, NULL), 0);
+    check_refused("no directory");
+    assert_int_equal(uv_fs_unlink(NULL, &fs, directory, NULL), 0);
+    kin_connection *c;
+    check_fails(KIN_ENOENT, kin_connect(&c, "name", KEY, SOON)); /* and is not made by that */
+    assert_int_equal(uv_fs_stat(NULL, &fs, directory, NULL), UV_ENOENT);
+
+    (void)uv_fs_rmdir(NULL, &fs, other, NULL);
+    (void)uv_fs_rmdir(NULL, &fs, runtime, NULL);
+    if (was_set)
+        (void)uv_os_setenv("XDG_RUNTIME_DIR", before);
+    else
+        (void)uv_os_unsetenv("XDG_RUNTIME_DIR");
+}
+
 static void ipv6(void **state)
 {
     (void)state;
@@ -946,6 +1000,40 @@ static void by_host_name(void **state)
     join_ends("tcp:localhost:0", NULL);
     assert_memory_equal(kin_listener_address(listener), "tcp:localhost:", 14);
     check_messages();
+}
+
+/* A plain copy of this process closes what it has: here everything goes on. */
+static int close_in_copy(void)
+{
+    char byte;
+    kin_err err = kin_connection_recv(here, &byte, 1, NULL, KIN_NOWAIT);
+    (void)teardown(NULL);
+    return err == KIN_ESTATE ? 7 : 8;
+}
+
+static void in_a_copy(void **state)
+{
+    (void)state;
+    NEEDS_KEYS
+    for (int i = 0; i < PLACES; i++) {
+        join_ends(place(i), NULL);
+        check(kin_connection_send(there, "x", 1, SOON));
+        int code = test_in_copy(close_in_copy);
+        if (code < 0)
+            test_skip("a process cannot be copied here");
+        assert_int_equal(code, 7);
+        char byte;
+        check(kin_connection_recv(here, &byte, 1, NULL, SOON));
+        check(kin_connection_send(here, "y", 1, SOON));
+        check(kin_connection_recv(there, &byte, 1, NULL, SOON));
+        assert_int_equal(byte, 'y');
+        kin_connection *c, *d;
+        check(kin_connect(&c, kin_listener_address(listener), KEY, SOON));
+        check(kin_listener_accept(listener, &d, SOON));
+        kin_connection_close(c);
+        kin_connection_close(d);
+        (void)teardown(NULL);
+    }
 }
 
 /* ---- without a key ---- */
@@ -996,8 +1084,10 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(asked_to_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(after_a_dead_one, setup, teardown),
         cmocka_unit_test_setup_teardown(at_a_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(whose_directory, setup, teardown),
         cmocka_unit_test_setup_teardown(ipv6, setup, teardown),
         cmocka_unit_test_setup_teardown(by_host_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(in_a_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(without_a_key, setup, teardown),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);

@@ -1,10 +1,12 @@
 /* Random walks in which others do something at the crash points, in the middle of a call: they commit, cancel, are done, give back or die,
- * put while the caller gets and get while it puts, and go to sleep. All is done by one thread, so that a walk can be repeated
- * (KIN_TEST_SEED); the sleepers are threads that sleep in the thread table only. After each call: what came was next in turn, and
- * nobody sleeps who could go on.
+ * put while the caller gets and get while it puts, and go to sleep; or the caller dies there. All is done by one thread, so that a
+ * walk can be repeated (KIN_TEST_SEED); the sleepers are threads that sleep in the thread table only, and who dies is a thread in that
+ * table. After each call: what came was next in turn, nothing was lost but one message by who died getting it, and nobody sleeps
+ * who could go on.
  * @ctest TIMEOUT 120 */
 #include "queue_support.h"
 
+#include "error.h"
 #include "fault.h"
 #include "ring_inside.h"
 
@@ -24,6 +26,7 @@ static uint32_t state_of[MOST], count;
 static uint32_t moment, put_at[MOST], ready_since[MOST];
 static uint32_t pending, pending_state; /* the message that the caller is putting; NOBODY */
 static bool putting;
+static bool mortal; /* the caller may die at the next point */
 
 static kin_queue *queue;
 static kin__flow *flow;
@@ -100,7 +103,6 @@ static void fall_asleep(sleeper *s)
     kin__store64(&s->t->key, s->puts ? flow->ring->id_room : flow->gate->id);
     (void)kin__or64(&kin__my.session->sleeping[place / 64], (uint64_t)1 << (place % 64));
     kin__flow_arm(flow, s->puts);
-    kin__order_all();
     if (s->puts ? kin__flow_writable(flow, 0) || kin__flow_unswept(flow) : kin__flow_readable(flow))
         get_up(s);
 }
@@ -115,7 +117,13 @@ typedef struct held {
 static held hand[IN_HAND];
 static uint32_t in_hand;
 
-static bool is_free(bool putter) { return !kin__latch_in_use(putter ? &flow->ring->putter : &flow->ring->getter); }
+/* Neither the caller's just now nor a dead one's: who takes that over tidies the bag, see interrupt. */
+static bool is_free(bool putter)
+{
+    const kin__latch *l = putter ? &flow->ring->putter : &flow->ring->getter;
+    uint64_t owner = kin__load64(&l->word) & ~KIN__OWN;
+    return !kin__latch_in_use(l) && (owner == 0 || owner == kin__me);
+}
 
 static void become(uint32_t number, uint32_t state)
 {
@@ -176,6 +184,7 @@ static void reserve(void)
     put_at[n] = ready_since[n] = ++moment;
     kin_message at; /* what is in hand may be fewer or more when it returns */
     kin_err err = kin_queue_reserve(queue, &at, 4 + chance(696), KIN_NOWAIT);
+    mortal = false;
     if (err == KIN_OK && in_hand == IN_HAND) {
         state_of[count++] = KIN__FINISHED;
         check(kin_queue_cancel(queue, &at));
@@ -225,6 +234,7 @@ static void take(void)
     if (err == KIN_OK)
         memcpy(&number, at.data, 4);
     check_came(err, before, number);
+    mortal = false;
     if (err != KIN_OK)
         return;
     become(number, KIN__TAKEN);
@@ -240,6 +250,64 @@ static void look(void)
 {
     (void)(chance(2) ? kin_queue_size(queue) : kin_queue_empty(queue));
     kin__flow_sweep(flow);
+}
+
+/* ---- the caller dies ---- */
+
+static jmp_buf grave;
+static uint32_t first_items; /* put before the walk */
+static uint32_t mortal_gets; /* how many messages may go with it */
+
+/* Nothing of it is alive any more: what it held is a dead one's, and this thread is another from now on. */
+static void die(void)
+{
+    uint64_t *claim = &kin__my.session->threads[kin__owner_place(kin__me)].claim;
+    kin__store64(claim, ((kin__load64(claim) >> 32) + 1) << 32);
+    kin__me = 0;
+    assert_true(kin__thread_attach() != 0);
+    longjmp(grave, 1);
+}
+
+static bool is_in_hand(const kin__record *record)
+{
+    for (uint32_t i = 0; i < in_hand; i++) {
+        if (flow->data + hand[i].at.kin__m.at == (const char *)record)
+            return true;
+    }
+    return false;
+}
+
+/* The model learns what the dead one had come to. */
+static void bury(void)
+{
+    bool there[MOST] = {false};
+    kin__record *record;
+    uint64_t after, at = flow->ring->head, tail = flow->ring->tail;
+    uint32_t lost = 0;
+    if (kin__items(tail) - first_items != count) { /* what it was putting has become a message */
+        state_of[count++] = pending != NOBODY ? pending_state : KIN__FINISHED;
+        assert_int_equal(kin__items(tail) - first_items, count);
+    }
+    pending = NOBODY;
+    for (; kin__ring_step(flow, at, tail, &record, &after); at = after) {
+        uint32_t what = kin__state_what(record->state), number;
+        memcpy(&number, kin__record_bytes(record), 4);
+        bool own = (what == KIN__WRITING || what == KIN__TAKEN) && !is_in_hand(record);
+        if (own && kin__state_who(record->state) == kin__my.id)
+            kin__store64(&record->state, kin__state(what, (uint32_t)(record->state >> 40), DEAD_PROCESS));
+        if (what == KIN__READY || (own && what == KIN__TAKEN))
+            there[number] = true;
+    }
+    for (uint32_t n = 0; n < count; n++) {
+        assert_true(!there[n] || state_of[n] == KIN__READY);
+        if (state_of[n] == KIN__READY && !there[n]) {
+            state_of[n] = KIN__FINISHED;
+            lost++;
+        }
+    }
+    assert_in_range(lost, 0, mortal_gets);
+    kin__add32(&kin__my.session->epoch, 1);
+    kin__wake_everybody();
 }
 
 /* ---- in the middle of it ---- */
@@ -269,12 +337,17 @@ static void do_something(void)
 static void interrupt(const char *name)
 {
     (void)name;
+    if (!within && mortal && chance(20) == 0)
+        die();
     if (within || chance(6) != 0)
         return;
     within = true;
+    /* Who tidies the bag takes what locks are to be had, and those of the caller would be: both are one thread. */
+    uint64_t untidy = kin__and64(&flow->ring->waits, ~(uint64_t)KIN__UNTIDY) & KIN__UNTIDY;
     do {
         do_something();
     } while (chance(2) != 0);
+    (void)kin__or64(&flow->ring->waits, untidy);
     within = false;
 }
 
@@ -301,7 +374,15 @@ static void step(void)
     static void (*const steps[])(void) = {put, put, put, reserve, reserve, get, get, take, take, finish, finish, finish, look};
     uint32_t n = chance(sizeof steps / sizeof steps[0]);
     putting = n < 5;
-    steps[n]();
+    mortal_gets = n == 5 || n == 6;
+    mortal = chance(10) == 0 && (n < 9 || n == 12); /* what became of what it had in hand would be another story */
+    if (setjmp(grave) == 0) {
+        steps[n]();
+    } else {
+        mortal = false;
+        bury();
+    }
+    mortal = false;
     check_all();
 }
 
@@ -325,6 +406,7 @@ static void walk(void)
     flow = kin__queue_flow(queue, 0);
     int fresh = fill();
     count = in_hand = 0;
+    first_items = kin__items(flow->ring->tail);
     pending = NOBODY;
     kin__at_crash_point = interrupt;
     for (int n = 0; n < STEPS; n++)

@@ -186,6 +186,43 @@ static void room_is_found_where_a_dead_one_had_reserved(void **state)
     check(kin_queue_put(queue, NULL, 0, KIN_NOWAIT));
 }
 
+/* ---- what is about to come back to a queue that was shut down ---- */
+
+static kin__record *take_and_shut(void)
+{
+    kin_message m;
+    make((kin_queue_options){0});
+    check(kin_queue_put(queue, "message", 8, KIN_NOWAIT));
+    check(kin_queue_take(queue, &m, KIN_NOWAIT));
+    check_fails(KIN_EEMPTY, kin_queue_get(queue, NULL, 0, NULL, KIN_NOWAIT)); /* deaths until now have been looked at */
+    check(kin_queue_shutdown(queue));
+    return kin__record_at(kin__queue_flow(queue, 0), 0);
+}
+
+/* Who gives it back has not yet told that, or has just died and that is not told yet: nobody goes home. */
+static void not_over_while_something_comes_back(void **state)
+{
+    (void)state;
+    for (int dead = 0; dead < 2; dead++) {
+        char buffer[16];
+        kin__record *record = take_and_shut();
+        kin__ring *r = kin__queue_flow(queue, 0)->ring;
+        if (dead)
+            kin__store64(&record->state, kin__state(KIN__TAKEN, (uint32_t)(record->state >> 40), kin__pid_of(KIN__PROCESSES - 1, 12345)));
+        else
+            kin__store64(&record->state, kin__state_as(record->state, KIN__READY));
+        check_fails(KIN_EEMPTY, kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        check_fails(KIN_ETIMEDOUT, kin_queue_get(queue, buffer, sizeof buffer, NULL, 20));
+        if (dead)
+            death_is_noticed();
+        else
+            kin__store32(&r->returned, 1);
+        check(kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        check_fails(KIN_EPIPE, kin_queue_get(queue, buffer, sizeof buffer, NULL, KIN_NOWAIT));
+        (void)teardown(NULL);
+    }
+}
+
 /* ---- who is in the middle of a get and does not go on ---- */
 
 /* A thread that lives, and does nothing. */
@@ -631,6 +668,7 @@ int main(int argc, char **argv)
         TEST(a_large_one_that_never_was_is_not_in_the_way),
         TEST(join_ends_where_a_dead_one_had_reserved),
         TEST(room_is_found_where_a_dead_one_had_reserved),
+        TEST(not_over_while_something_comes_back),
         TEST(a_consumer_stands_still),
         TEST(a_wake_is_passed_on_by_who_gives_up_at_a_lock),
         TEST(nobody_can_tidy_the_bag),
