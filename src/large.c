@@ -61,7 +61,7 @@ static kin_err make(size_t size, kin__large *l)
     }
     os_memory_touch(base, size + sizeof(kin__header));
     l->header = base;
-    *l->header = (kin__header){.version = KIN__HEADER_VERSION, .kind = KIN_TYPE_SEGMENT, .size = size, .id = kin__unique()};
+    *l->header = (kin__header){.version = KIN__HEADER_VERSION, .kind = KIN_TYPE_SEGMENT, .size = room(l), .id = kin__unique()};
     l->header->magic = KIN__HEADER_MAGIC;
     return KIN_OK;
 }

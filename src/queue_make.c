@@ -2,6 +2,7 @@
 #include "queue.h"
 
 #include "error.h"
+#include "large.h"
 
 #include <string.h>
 
