@@ -9,6 +9,7 @@
 #include "connection.h"
 #include "error.h"
 #include "fault.h"
+#include "large.h"
 #include "segment.h"
 #include "session.h"
 
@@ -236,6 +237,8 @@ static void pipe_close(kin_connection *c)
 {
     pipe_end *e = end_of(c);
     os_handle_close(e->handle);
+    kin__large_end(&e->in);
+    kin__large_end(&e->out);
     KIN_CRASH_POINT("pipe.closed");
     if (kin__my.session == NULL)
         return;

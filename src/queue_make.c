@@ -2,6 +2,7 @@
 #include "queue.h"
 
 #include "error.h"
+#include "large.h"
 
 #include <string.h>
 
@@ -204,6 +205,8 @@ void kin_queue_close(kin_queue *q)
         return;
     os_handle_close(q->bag[0]);
     os_handle_close(q->bag[1]);
+    for (uint32_t i = 0; i < q->lanes; i++)
+        kin__large_end(&q->flows[i]);
     if (kin__my.session != NULL && kin__load32(&q->shared->carried) != 0)
         kin__ends_dropped();
     kin__segment_release(q->header);

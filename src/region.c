@@ -193,6 +193,17 @@ typedef struct reservation {
     uint32_t position;
 } reservation;
 
+/* It may be worked on for as long as anybody likes, and is not used again. */
+static kin_err make_large(size_t size, void **data, os_handle *handle)
+{
+    kin__header *header;
+    kin_err err = kin__segment_new(KIN_TYPE_SEGMENT, size, &header);
+    if (err != KIN_OK)
+        return kin__fail_in(err, "a message of %zu bytes", size);
+    *data = kin__header_data(header);
+    return kin__segment_find(header, &header, handle);
+}
+
 static kin_err try_reserve(kin__flow *f, void *arg)
 {
     reservation *v = arg;
@@ -221,7 +232,7 @@ kin_err kin__flow_reserve(kin__flow *f, kin_message *m, size_t size, int64_t tim
     os_handle handle;
     void *data = NULL;
     if (large) {
-        err = kin__large_create(size, &data, &handle);
+        err = make_large(size, &data, &handle);
         if (err != KIN_OK)
             return err;
         v.letter = (kin__letter){.handles = &handle, .handle_count = 1, .what = KIN__BYTES | KIN__LARGE};
@@ -391,6 +402,16 @@ kin_err kin__flow_take(kin__flow *f, kin_message *m, int64_t timeout_ms)
     return KIN_OK;
 }
 
+/* The memory of a large one is its producer's again. */
+static void say_got(const kin_message *m)
+{
+    kin__header *header;
+    os_handle handle;
+    const void *mapping = (const void *)(uintptr_t)m->kin__m.mapping;
+    if (mapping != NULL && kin__segment_find(mapping, &header, &handle) == KIN_OK)
+        kin__store32(&header->got, 1);
+}
+
 kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
 {
     kin__record *record = own_record(f, m, KIN__TAKEN, "taken");
@@ -400,6 +421,8 @@ kin_err kin__flow_done(kin__flow *f, kin_message *m, bool give_back)
     if (err != KIN_OK)
         return err;
     KIN_CRASH_POINT("region.given");
+    if (!give_back)
+        say_got(m);
     forget(m);
     if (give_back)
         tell_consumers(f);

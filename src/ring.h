@@ -125,8 +125,11 @@ _Static_assert(sizeof(kin__record) == KIN__UNIT, "layout in shared memory");
 typedef struct kin__bagged {
     uint64_t tag;
     uint64_t real;    /* bytes of a large message, whose segment is the first handle */
+    uint64_t piece;   /* the id of that segment, if it may come again; else 0 */
     uint64_t words[]; /* as os_bag_put gave them */
 } kin__bagged;
+
+#define KIN__KEPT 3u
 
 /* A ring as this process sees it. */
 typedef struct kin__flow {
@@ -145,6 +148,7 @@ typedef struct kin__flow {
     const char *kind;    /* "queue", "connection": for sentences           */
     const char *name;    /* 40 bytes; "(unnamed)" if it has none           */
     size_t max_message;  /* bytes; 0: no limit                             */
+    uint64_t made[KIN__KEPT], opened[KIN__KEPT]; /* memory for large messages: large.h */
     uint64_t *got;       /* of a joinable queue: how many each process has got and not dealt with: [generation:24][count:40] */
     uint64_t *abandoned; /* … that dead processes had, as far as their places were used again */
 } kin__flow;
@@ -170,6 +174,7 @@ typedef struct kin__letter {
     const os_handle *handles; /* borrowed */
     uint32_t handle_count;
     uint32_t what; /* KIN__BYTES or KIN__ARGS */
+    uint64_t piece; /* see kin__bagged */
 } kin__letter;
 
 /* Puts it, waiting up to timeout_ms for room. KIN_EFULL (KIN_NOWAIT), KIN_ETIMEDOUT, KIN_EPIPE, KIN_EMSGSIZE, KIN_ENOMEM,

@@ -3,7 +3,7 @@
 
 #include "error.h"
 #include "fault.h"
-#include "segment.h"
+#include "large.h"
 
 #include <string.h>
 
@@ -254,20 +254,16 @@ static kin_err wrong_kind(const kin__flow *f, const kin__record *record)
 
 typedef struct get_one {
     kin__sink *sink;
-    kin__header *segment; /* of a large message; copied when the lock is released */
+    uint64_t piece;
+    kin__large *large; /* of a large message, which is copied when the lock is released */
 } get_one;
 
 /* The message stays if that fails. */
 static kin_err open_large(const kin__flow *f, os_handle handle, get_one *g)
 {
-    kin_err err = kin__segment_adopt(handle, KIN_TYPE_SEGMENT, &g->segment);
-    if (err == KIN_OK && g->segment->size >= g->sink->size)
+    kin_err err = kin__large_open(handle, g->sink->size, &g->large);
+    if (err == KIN_OK)
         return KIN_OK;
-    if (err == KIN_OK) {
-        kin__segment_release(g->segment);
-        return kin__ring_damaged(f);
-    }
-    os_handle_close(handle);
     return kin__fail_in(err, "%s '%s': a message of %zu bytes", f->kind, f->name, g->sink->size);
 }
 
@@ -279,12 +275,19 @@ static kin_err look_into_bag(kin__flow *f, kin__record *record, get_one *g)
     size_t count = record->handles, first = large ? 1 : 0;
     if (count > first && g->sink->handles == NULL)
         return kin__ring_damaged(f);
+    if (large && (g->large = kin__large_known(f, g->piece = bagged->piece, g->sink->size)) != NULL && count == 1)
+        return KIN_OK;
     kin_err err = kin__bag_look(f, bagged, count, handles);
-    if (err != KIN_OK)
-        return err;
-    if (large && (err = open_large(f, handles[0], g)) != KIN_OK) {
+    if (err == KIN_OK && g->large != NULL)
+        os_handle_close(handles[0]);
+    else if (err == KIN_OK && large && (err = open_large(f, handles[0], g)) != KIN_OK) {
         for (size_t i = 1; i < count; i++)
             os_handle_close(handles[i]);
+    }
+    if (err != KIN_OK) {
+        if (g->large != NULL)
+            kin__large_put_back(f, g->large);
+        g->large = NULL;
         return err;
     }
     if (count > first)
@@ -319,7 +322,7 @@ static kin_err try_get(kin__flow *f, void *arg)
         if (err != KIN_OK)
             return err;
     }
-    if (g->segment == NULL && sink->size != 0)
+    if (g->large == NULL && sink->size != 0)
         memcpy(sink->buffer, kin__record_bytes(record), sink->size);
     KIN_CRASH_POINT("ring.copied");
     if (f->got != NULL)
@@ -331,12 +334,12 @@ static kin_err try_get(kin__flow *f, void *arg)
 
 static KIN__NOINLINE kin_err get_slow(kin__flow *f, kin__sink *sink, int64_t timeout_ms)
 {
-    get_one g = {sink, NULL};
+    get_one g = {.sink = sink};
     sink->handle_count = 0;
     kin_err err = kin__ring_get_waiting(f, try_get, &g, timeout_ms);
-    if (err == KIN_OK && g.segment != NULL) {
-        memcpy(sink->buffer, kin__header_data(g.segment), sink->size);
-        kin__segment_release(g.segment);
+    if (err == KIN_OK && g.large != NULL) {
+        memcpy(sink->buffer, kin__large_data(g.large), sink->size);
+        kin__large_got(f, g.large, g.piece);
     }
     return err;
 }

@@ -182,7 +182,4 @@ typedef kin_err (*kin__ring_try)(kin__flow *f, void *arg);
 kin_err kin__ring_put_waiting(kin__flow *f, kin__ring_try attempt, void *arg, uint32_t units, int64_t timeout_ms);
 kin_err kin__ring_get_waiting(kin__flow *f, kin__ring_try attempt, void *arg, int64_t timeout_ms);
 
-/* A segment for a message that is too large for the ring. */
-kin_err kin__large_create(size_t size, void **data, os_handle *handle);
-
 #endif

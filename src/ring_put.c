@@ -5,7 +5,7 @@
 #include "error.h"
 #include "fault.h"
 #include "kin/wait.h"
-#include "segment.h"
+#include "large.h"
 
 #include <string.h>
 
@@ -39,6 +39,7 @@ static kin_err bag_up(kin__flow *f, const kin__letter *letter, uint64_t real, ki
     kin__store64_release(&f->ring->bagged, f->ring->bagged + 1);
     bagged->tag = kin__bag_tag(f, f->ring->bagged);
     bagged->real = real;
+    bagged->piece = letter->piece;
     KIN_CRASH_POINT("ring.bagging");
     kin_err err = os_bag_put(f->in, bagged->tag, letter->handles, letter->handle_count, bagged->words);
     if (err == KIN_EAGAIN && kin__bag_purge(f))
@@ -235,31 +236,22 @@ static kin_err try_put(kin__flow *f, void *arg)
     return err;
 }
 
-kin_err kin__large_create(size_t size, void **data, os_handle *handle)
-{
-    kin__header *header;
-    kin_err err = kin__segment_new(KIN_TYPE_SEGMENT, size, &header);
-    if (err != KIN_OK)
-        return kin__fail_in(err, "a message of %zu bytes", size);
-    *data = kin__header_data(header);
-    return kin__segment_find(header, &header, handle);
-}
-
 static kin_err put_large(kin__flow *f, const kin__letter *letter, int64_t timeout_ms)
 {
     os_handle handles[OS_BAG_MOST];
-    void *data;
-    kin_err err = kin__large_create(letter->size, &data, &handles[0]);
+    kin__large *large;
+    kin_err err = kin__large_make(f, letter->size, &large);
     if (err != KIN_OK)
         return err;
-    memcpy(data, letter->bytes, letter->size);
+    memcpy(kin__large_data(large), letter->bytes, letter->size);
+    handles[0] = large->handle;
     if (letter->handle_count != 0)
         memcpy(handles + 1, letter->handles, letter->handle_count * sizeof handles[0]);
     kin__letter small = {
-        .handles = handles, .handle_count = letter->handle_count + 1, .what = letter->what | KIN__LARGE};
+        .handles = handles, .handle_count = letter->handle_count + 1, .what = letter->what | KIN__LARGE, .piece = large->header->id};
     put_args a = {&small, letter->size};
     err = kin__ring_put_waiting(f, try_put, &a, kin__record_units(small.handle_count, 0), timeout_ms);
-    kin__segment_release(data);
+    kin__large_keep(f, large, err == KIN_OK);
     return err;
 }
 

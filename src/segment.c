@@ -115,7 +115,7 @@ kin_err kin__segment_new(kin_type kind, uint64_t size, kin__header **header)
 }
 
 /* A segment may come from a hostile or broken process: nothing in it is used before it is checked. */
-static kin_err check_header(const kin__header *h, size_t mapped, kin_type kind)
+kin_err kin__header_check(const kin__header *h, size_t mapped, kin_type kind)
 {
     if (mapped < sizeof *h || h->magic != KIN__HEADER_MAGIC || h->version != KIN__HEADER_VERSION)
         return kin__fail(KIN_EPROTO, "the shared memory holds no object of this version of kin");
@@ -136,7 +136,7 @@ kin_err kin__segment_adopt(os_handle handle, kin_type kind, kin__header **header
     if (err != KIN_OK)
         return err;
     m.base = base;
-    err = check_header(base, m.mapped, kind);
+    err = kin__header_check(base, m.mapped, kind);
     if (err != KIN_OK) {
         os_memory_unmap(base, m.mapped);
         return err;
@@ -147,7 +147,7 @@ kin_err kin__segment_adopt(os_handle handle, kin_type kind, kin__header **header
         if (mappings[i].id != m.id || mappings[i].mapped != m.mapped)
             continue;
         /* It says of itself that it is this one, which must be believed: the system has no name for memory. So what is there counts. */
-        err = check_header((const kin__header *)(void *)mappings[i].base, m.mapped, kind);
+        err = kin__header_check((const kin__header *)(void *)mappings[i].base, m.mapped, kind);
         if (err != KIN_OK) {
             uv_mutex_unlock(&mutex);
             os_memory_unmap(base, m.mapped);

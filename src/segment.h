@@ -18,7 +18,9 @@ typedef struct kin__header {
     uint64_t id;
     uint64_t item_size;
     uint64_t count;
-    uint64_t reserved[2];
+    uint32_t got; /* large.h */
+    uint32_t reserved0;
+    uint64_t reserved1;
 } kin__header;
 _Static_assert(sizeof(kin__header) == 64, "layout in shared memory");
 
@@ -36,6 +38,9 @@ static inline bool kin__is(const void *p, kin_type kind)
     const kin__header *h = p;
     return h != NULL && ((uintptr_t)h & 63) == 0 && h->magic == KIN__HEADER_MAGIC && h->kind == (uint32_t)kind;
 }
+
+/* Whether what lies in `mapped` bytes at `header` can be an object of this kind (KIN_TYPE_NONE: of any): KIN_OK, or KIN_EPROTO. */
+kin_err kin__header_check(const kin__header *header, size_t mapped, kin_type kind);
 
 /* Creates a zeroed segment with `size` bytes of data and registers it with one reference. */
 kin_err kin__segment_new(kin_type kind, uint64_t size, kin__header **header);

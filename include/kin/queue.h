@@ -10,7 +10,8 @@
  * A message is bytes (kin_queue_put) or packed values, also with objects of kin, files and descriptors in it
  * (kin_queue_put_args). It is copied once on its way in and once on its way out; kin_queue_reserve and kin_queue_take
  * give its place in shared memory instead, without a copy and with nothing locked meanwhile. Messages that are larger
- * than half the queue's capacity travel in shared memory of their own, one at a time: up to what memory there is.
+ * than half the queue's capacity travel in shared memory of their own, one at a time: up to what memory there is. Of that a process keeps
+ * up to three pieces of 16 MiB for each queue and direction, for the next such messages, until it closes the queue.
  *
  * Order. Messages are got in the order in which they were put: the order of the instants at which each became part of
  * the queue, the same for all. One that was reserved has its place from then on, and is passed over while it is

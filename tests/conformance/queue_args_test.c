@@ -503,7 +503,7 @@ static void at_most_64(void **state)
         }
         pack[count] = KIN_ANY(values[count]);
     }
-    assert_int_equal(test_count_handles(), before);
+    assert_in_range(test_count_handles(), before, before + 3); /* memory for the next large message is kept */
     for (int i = 0; i < 65; i++)
         kin_value_close(values[i]);
     queue_check_usable(q);
