@@ -1047,8 +1047,11 @@ static kin_err consume(struct world *w, int number)
 static void consume_thread(void *arg)
 {
     (void)arg;
-    if (consume(&world, (int)kin__add32(&world.s->waiting, 1)) != KIN_OK)
+    int number = (int)kin__add32(&world.s->waiting, 1);
+    if (consume(&world, number) != KIN_OK) {
+        print_error("consumer %d: %s\n", number, kin_last_error());
         kin__add32(&world.s->failures, 1);
+    }
     kin__add32(&world.s->ended, 1);
 }
 

@@ -867,8 +867,8 @@ static bool is_a_queues(const char *file)
 {
     static const char *const files[] = {"src/ring.c",       "src/ring_put.c", "src/ring_get.c",
                                         "src/ring_quick.h", "src/bag.c",      "src/latch.c",
-                                        "src/latch.h",      "src/region.c",   "src/queue.c",
-                                        "src/queue_join.c"};
+                                        "src/latch.h",      "src/region.c",   "src/large.c",
+                                        "src/queue.c",      "src/queue_join.c"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         if (strcmp(file, files[i]) == 0)
             return true;
