@@ -359,6 +359,23 @@ static kin_err send_request(const os_start *start, kin__request *r, const char *
     return err == KIN_OK && relay[0] >= 0 ? send_rest(relay[0], start, sent) : err;
 }
 
+/* Without it no end of a process would ever be seen, and whoever waits for one would for ever. */
+static kin_err need_pidfd(void)
+{
+    static uint32_t seen;
+    if (kin__load32_relaxed(&seen) != 0)
+        return KIN_OK;
+    int fd = TRY("pidfd_open", -1, ENOSYS, kin__pidfd_open(getpid()));
+    if (fd < 0) {
+        bool unknown = errno == ENOSYS || errno == EPERM;
+        kin_err err = kin__fail_errno("pidfd_open", "cannot learn when processes end");
+        return unknown ? kin__fail_in(KIN_ENOTSUP, "kin needs Linux 5.3 or newer, and no filter of system calls") : err;
+    }
+    (void)close(fd);
+    kin__store32(&seen, 1);
+    return KIN_OK;
+}
+
 kin_err os_process_start(const os_start *start)
 {
     kin__request r = {.magic = KIN__REQUEST_MAGIC,
@@ -369,7 +386,9 @@ kin_err os_process_start(const os_start *start)
                  .handle_count = start->handle_count};
     int body_fd = -1, relay[2] = {-1, -1};
     size_t body_size;
-    kin_err err = current_umask(&r.umask);
+    kin_err err = need_pidfd();
+    if (err == KIN_OK)
+        err = current_umask(&r.umask);
     if (err != KIN_OK)
         return err;
     char *body = make_body(start, &r, &body_size);
@@ -539,26 +558,11 @@ static kin_err make_server(os_handle session, bool copy, int *socket)
     return KIN_OK;
 }
 
-/* Without it no end of a process would ever be seen, and whoever waits for one would for ever. */
-static kin_err need_pidfd(void)
-{
-    int fd = TRY("pidfd_open", -1, ENOSYS, kin__pidfd_open(getpid()));
-    if (fd < 0) {
-        bool unknown = errno == ENOSYS || errno == EPERM;
-        kin_err err = kin__fail_errno("pidfd_open", "cannot learn when processes end");
-        return unknown ? kin__fail_in(KIN_ENOTSUP, "kin needs Linux 5.3 or newer, and no filter of system calls") : err;
-    }
-    (void)close(fd);
-    return KIN_OK;
-}
-
 kin_err os_starter_create(os_handle session, bool pristine)
 {
     int fd;
     bool copy = pristine && has_one_thread();
-    kin_err err = pristine ? need_pidfd() : KIN_OK;
-    if (err == KIN_OK)
-        err = make_server(session, copy, &fd);
+    kin_err err = make_server(session, copy, &fd);
     if (err != KIN_OK && pristine && !copy) /* the executable cannot be started anew, as under an emulator: a copy is what is left */
         err = make_server(session, true, &fd);
     if (err != KIN_OK)
