@@ -362,8 +362,8 @@ static kin_err send_request(const os_start *start, kin__request *r, const char *
 /* Without it no end of a process would ever be seen, and whoever waits for one would for ever. */
 static kin_err need_pidfd(void)
 {
-    static uint32_t seen;
-    if (kin__load32_relaxed(&seen) != 0)
+    static int seen;
+    if (__atomic_load_n(&seen, __ATOMIC_RELAXED) != 0)
         return KIN_OK;
     int fd = TRY("pidfd_open", -1, ENOSYS, kin__pidfd_open(getpid()));
     if (fd < 0) {
@@ -372,7 +372,7 @@ static kin_err need_pidfd(void)
         return unknown ? kin__fail_in(KIN_ENOTSUP, "kin needs Linux 5.3 or newer, and no filter of system calls") : err;
     }
     (void)close(fd);
-    kin__store32(&seen, 1);
+    __atomic_store_n(&seen, 1, __ATOMIC_RELAXED);
     return KIN_OK;
 }
 
