@@ -335,6 +335,8 @@ static kin_err pump(kin__wire *w, uint64_t deadline)
         if (!more && reads++ >= PIECES_MOST && is_over(deadline))
             break; /* with nothing left here that has been read: then the stream itself tells that there is more */
         kin_err err = more ? digest(w) : fill(w, &any);
+        if (err == KIN_EPIPE)
+            kin__store32(&w->end_seen, 1);
         if (err == KIN_EPROTO) { /* no telling where the next message begins */
             err = failed(w, t, err);
             os_stream_cancel(w->stream);
@@ -487,6 +489,8 @@ kin_err kin__wire_send(kin__wire *wire, const void *mark, size_t mark_size, cons
     }
     if (t->ended != KIN_OK) {
         err = kin__fail_text(t->ended, t->why);
+    } else if (kin__load32(&wire->end_seen) != 0) { /* TCP itself would take it, for nobody */
+        err = kin__fail(KIN_EPIPE, "the other end is closed");
     } else {
         uint8_t head[KIN__FRAME_HEAD + KIN__WIRE_MARK];
         bool begun = false;
@@ -581,7 +585,7 @@ bool kin__wire_ready(kin__wire *wire, bool send)
         ready = !send && is_ready_now(wire, OS_STREAM_READ);
     } else {
         if (send)
-            ready = t->ended != KIN_OK || is_ready_now(wire, OS_STREAM_WRITE);
+            ready = t->ended != KIN_OK || kin__load32(&wire->end_seen) != 0 || is_ready_now(wire, OS_STREAM_WRITE);
         else
             ready = pump(wire, 0) != KIN_OK || wire->frame.complete; /* what does not end goes on with the next look */
         if (ready)

@@ -16,7 +16,9 @@
  * the end of the process. And a peer that breaks the protocol is cut off: KIN_EPROTO.
  *
  * TCP resets a connection when something comes for an end that is closed, or when a process ends that has not received
- * everything; the other side then loses what it has not received yet. So let the side that sent last close last.
+ * everything; the other side then loses what it has not received yet. So let the side that sent last close last. TCP also takes
+ * a message or two for an end that is closed already: send is KIN_EPIPE once a receive has seen that end, or the system has told
+ * of it. (A foreign peer that shuts down only its sending side can therefore not be answered.)
  *
  * A listener's handshakes are made in the background, each with a deadline, so a peer that is slow, silent or hostile
  * delays nobody; when too many are pending the oldest that has proved nothing gives way, if it has had 50 ms; or the oldest of
