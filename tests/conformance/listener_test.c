@@ -162,6 +162,7 @@ static void check_messages(void)
         check_fails(KIN_ETIMEDOUT, kin_connection_poll(here, KIN_NOWAIT));
         check_fails(KIN_ETIMEDOUT, kin_connection_recv(here, out, n, &size, KIN_NOWAIT));
         check_fails(KIN_ETIMEDOUT, kin_connection_recv(here, out, n, &size, 5));
+        check_says("': no message in time");
         check(kin_connection_send(here, "back", 4, SOON));
         char back[4];
         check(kin_connection_recv(there, back, 4, &size, SOON));
