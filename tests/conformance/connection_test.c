@@ -81,6 +81,7 @@ static void refuses_wrong_options(void **state)
     kin_connection *a = NULL, *b = NULL;
     check_fails(KIN_EINVAL, kin_pipe(NULL, &b, NULL));
     check_fails(KIN_EINVAL, kin_pipe(&a, NULL, NULL));
+    check_fails(KIN_EINVAL, kin_pipe(&a, &a, NULL)); /* one of the ends would be lost */
     if (SIZE_MAX > UINT32_MAX) {
         check_fails(KIN_EINVAL, kin_pipe(&a, &b, &(kin_pipe_options){.capacity = SIZE_MAX}));
         check_fails(KIN_EINVAL, kin_pipe(&a, &b, &(kin_pipe_options){.capacity = ((size_t)UINT32_MAX + 1) + 1}));
