@@ -131,7 +131,7 @@ static kin_err take_answer(kin__auth *auth, const uint8_t *message, size_t size)
 static kin_err take_challenge(kin__auth *auth, const uint8_t *message, size_t size)
 {
     if (!begins(message, size, CHALLENGE, LENGTH(CHALLENGE)))
-        return refuse(auth, FAILED, "the other side speaks another protocol: it sent no challenge");
+        return refuse(auth, FAILED, "the other side sent no challenge: it listens without a key, or speaks another protocol");
     message += LENGTH(CHALLENGE);
     size -= LENGTH(CHALLENGE);
     if (!begins(message, size, DIGEST, LENGTH(DIGEST)))
@@ -170,4 +170,9 @@ kin_err kin__auth_give(kin__auth *auth, const void *message, size_t size)
     default:
         return refuse(auth, FAILED, "the other side speaks out of turn");
     }
+}
+
+bool kin__auth_is_challenge(const void *message, size_t size)
+{
+    return size <= KIN__AUTH_MESSAGE && begins(message, size, CHALLENGE, LENGTH(CHALLENGE));
 }

@@ -50,4 +50,7 @@ void kin__auth_take(kin__auth *auth, uint8_t message[KIN__AUTH_MESSAGE], size_t 
  * it has failed. KIN_ENOMEM, KIN_EIO, KIN_ENOTSUP: it has failed, through no fault of the other side. */
 kin_err kin__auth_give(kin__auth *auth, const void *message, size_t size);
 
+/* Whether a message looks like the first one of who listens with a key, in any version of the protocol. */
+bool kin__auth_is_challenge(const void *message, size_t size);
+
 #endif

@@ -4,9 +4,11 @@
 
 #include "kin/base.h"
 
+/* What is KIN_API is for kin's own adapters too, which are libraries of their own (src/uv). */
+
 /* Remembers the failure for this thread and gives `error` back: return kin__fail(KIN_EINVAL, "lock '%s': …", name);
  * A sentence without a final full stop. Keeps errno and GetLastError as they are. */
-kin_err kin__fail(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
+KIN_API kin_err kin__fail(kin_err error, const char *format, ...) KIN_PRINTF(2, 3);
 
 /* Puts words in front of the sentence of the failure that just happened ("cannot start 'x': cannot map …"); gives
  * `error` back. */
@@ -17,8 +19,8 @@ typedef struct kin__error_kept {
     kin_err code;
     char text[4096];
 } kin__error_kept;
-void kin__error_keep(kin__error_kept *kept);
-void kin__error_back(const kin__error_kept *kept);
+KIN_API void kin__error_keep(kin__error_kept *kept);
+KIN_API void kin__error_back(const kin__error_kept *kept);
 
 /* Remembers a sentence that came from another process. */
 kin_err kin__fail_text(kin_err error, const char *text);

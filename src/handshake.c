@@ -41,6 +41,7 @@ static void send_verdict(kin__wire *wire, kin__auth *auth)
 static kin_err carry(kin__wire *wire, kin__auth *auth, uint64_t deadline, uint32_t *proved)
 {
     kin_err err = KIN_OK;
+    bool heard = auth->server; /* something that came from a handshake, if it is not for us to begin */
     while (err == KIN_OK) {
         switch (kin__auth_next_step(auth)) {
         case KIN__AUTH_SEND:
@@ -48,6 +49,9 @@ static kin_err carry(kin__wire *wire, kin__auth *auth, uint64_t deadline, uint32
             break;
         case KIN__AUTH_RECEIVE:
             err = receive_next(wire, auth, deadline);
+            if (err == KIN_ETIMEDOUT && !heard)
+                return kin__fail(KIN_ETIMEDOUT, "no challenge came in time: does it listen without a key?");
+            heard = true;
             if (proved != NULL && auth->proved)
                 kin__store32(proved, 1);
             break;

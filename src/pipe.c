@@ -168,7 +168,7 @@ kin_err kin_pipe(kin_connection **first, kin_connection **second, const kin_pipe
     layout l = {0};
     kin__header *header;
     kin_connection *a, *b;
-    if (first == NULL || second == NULL)
+    if (first == NULL || second == NULL || first == second)
         return kin__fail(KIN_EINVAL, "kin_pipe needs places for two connections");
     kin_err err = kin__order_begin();
     if (err == KIN_OK)

@@ -246,10 +246,10 @@ static void count_got(kin__flow *f)
 
 static kin_err wrong_kind(const kin__flow *f, const kin__record *record)
 {
-    return (record->what & KIN__KIND) == KIN__ARGS
-               ? kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; get it with the function for these",
-                           f->kind, f->name)
-               : kin__fail(KIN_ETYPE, "%s '%s': the message is bytes, not packed values", f->kind, f->name);
+    bool values = (record->what & KIN__KIND) == KIN__ARGS;
+    const char *get = kin__flow_type(f) == KIN_TYPE_QUEUE ? "kin_queue_get" : "kin_connection_recv";
+    return kin__fail(KIN_ETYPE, "%s '%s': the next message is %s: %s%s", f->kind, f->name,
+                     values ? "values, not bytes" : "bytes, not values", get, values ? "_args" : "");
 }
 
 typedef struct get_one {

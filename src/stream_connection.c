@@ -5,6 +5,7 @@
  * The wire has memory of its own, which goes when the last call has left it: that may be after the connection was closed. */
 #include "stream_connection.h"
 
+#include "auth.h"
 #include "error.h"
 
 #include <stdlib.h>
@@ -18,12 +19,18 @@ _Static_assert(MARK_SIZE <= KIN__WIRE_MARK, "a mark that fits");
 typedef struct owned_wire {
     kin__mark mark;
     kin__wire wire;
+    bool without_key; /* and nothing was received yet. With the turn to receive */
 } owned_wire;
 
 typedef struct stream_connection {
     struct kin_connection base;
     owned_wire *owned;
 } stream_connection;
+
+void kin__stream_without_key(kin_connection *connection)
+{
+    ((stream_connection *)connection)->owned->without_key = true;
+}
 
 kin__wire *kin__stream_wire(kin_connection *connection)
 {
@@ -35,9 +42,14 @@ static kin__wire *wire_of(const kin_connection *c)
     return &((const stream_connection *)c)->owned->wire;
 }
 
+static owned_wire *owner_of(kin__wire *wire)
+{
+    return (owned_wire *)(void *)((char *)wire - offsetof(owned_wire, wire));
+}
+
 static void gone(kin__wire *wire)
 {
-    kin__handle_free((char *)wire - offsetof(owned_wire, wire));
+    kin__handle_free(owner_of(wire));
 }
 
 static bool is_values(const void *data, size_t size)
@@ -99,18 +111,30 @@ static kin_err hand_over(kin__wire *wire, kin__sink *sink)
     return KIN_OK;
 }
 
+/* A challenge stays, so that everybody is told. */
+static kin_err check_first(kin__wire *wire, const uint8_t *data, size_t size)
+{
+    owned_wire *owned = owner_of(wire);
+    if (owned->without_key && kin__auth_is_challenge(data, size))
+        return kin__fail(KIN_EAUTH, "the listener wants a key, and this side connected without one");
+    owned->without_key = false;
+    return KIN_OK;
+}
+
 static kin_err receive(kin_connection *c, kin__sink *sink, int64_t timeout_ms)
 {
     const uint8_t *data;
     size_t size;
     kin__wire *wire = wire_of(c);
     kin_err err = kin__wire_look(wire, &data, &size, kin__deadline(timeout_ms));
-    if (err == KIN_OK && can_have_it(sink, data, size)) {
-        err = hand_over(wire, sink);
-    } else if (err == KIN_OK) {
+    if (err != KIN_OK)
+        return named(c, err);
+    err = check_first(wire, data, size);
+    if (err == KIN_OK && can_have_it(sink, data, size))
+        return named(c, hand_over(wire, sink));
+    if (err == KIN_OK)
         err = take(sink, data, size);
-        kin__wire_done(wire, err == KIN_OK);
-    }
+    kin__wire_done(wire, err == KIN_OK);
     return named(c, err);
 }
 

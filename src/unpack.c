@@ -245,6 +245,11 @@ static bool has_handles(const kin_args *args, const arg *item)
     return !item->taken;
 }
 
+static const char *article(kin_type type)
+{
+    return type == KIN_TYPE_BYTES ? "" : type == KIN_TYPE_UINT || type == KIN_TYPE_FD ? "an " : "a ";
+}
+
 static kin_err check_out(const kin_args *args, size_t index, const kin_out *out)
 {
     const arg *item = &args->items[index];
@@ -259,7 +264,8 @@ static kin_err check_out(const kin_args *args, size_t index, const kin_out *out)
         return kin__fail(KIN_ERANGE, "value %zu: an integer that is neither 0 nor 1 does not fit a bool", index);
     }
     if (found != out->type)
-        return kin__fail(KIN_ETYPE, "value %zu: expected a %s, found a %s", index, kin__type_name(out->type), kin__type_name(found));
+        return kin__fail(KIN_ETYPE, "value %zu: expected %s%s, found %s%s", index, article(out->type),
+                         kin__type_name(out->type), article(found), kin__type_name(found));
     if (found == KIN_TYPE_STRUCT && item->head.number != out->size)
         return kin__fail(KIN_ETYPE, "value %zu: expected a struct of %zu bytes, found one of %llu", index, out->size,
                          (unsigned long long)item->head.number);

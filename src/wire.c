@@ -24,7 +24,7 @@ static bool join(kin__wire *w)
     uint64_t users = kin__load64(&w->users);
     do {
         if ((users & CLOSED) != 0) {
-            kin__fail(KIN_EINVAL, "the connection was closed");
+            kin__fail(KIN_EINVAL, "it was closed");
             return false;
         }
     } while (!kin__cas64(&w->users, &users, users + 1));
@@ -155,7 +155,7 @@ static bool try_turn(kin__turn *t)
 
 static kin_err late(bool send)
 {
-    return kin__fail(KIN_ETIMEDOUT, send ? "the connection had no room in time" : "the connection had no message in time");
+    return kin__fail(KIN_ETIMEDOUT, send ? "no room in time" : "no message in time");
 }
 
 /* Takes the turn. The caller has joined. */
@@ -164,7 +164,7 @@ static kin_err take_turn(kin__wire *w, kin__turn *t, uint64_t deadline)
     waiter me = {w, t};
     for (kin_err err = KIN_OK;;) {
         if (is_closed(w))
-            return kin__fail(KIN_EINVAL, "the connection was closed meanwhile");
+            return kin__fail(KIN_EINVAL, "it was closed meanwhile");
         if (try_turn(t))
             return KIN_OK;
         if (err != KIN_OK)
@@ -274,9 +274,9 @@ static kin_err failed(kin__wire *w, kin__turn *t, kin_err err)
     if (passes(err))
         return err;
     if (is_closed(w))
-        return kin__fail(KIN_EINVAL, "the connection was closed meanwhile");
+        return kin__fail(KIN_EINVAL, "it was closed meanwhile");
     if (err == KIN_ECANCELLED)
-        err = kin__fail(KIN_EPIPE, "the connection was ended");
+        err = kin__fail(KIN_EPIPE, "it was ended");
     return end(t, err);
 }
 
@@ -335,6 +335,8 @@ static kin_err pump(kin__wire *w, uint64_t deadline)
         if (!more && reads++ >= PIECES_MOST && is_over(deadline))
             break; /* with nothing left here that has been read: then the stream itself tells that there is more */
         kin_err err = more ? digest(w) : fill(w, &any);
+        if (err == KIN_EPIPE)
+            kin__store32(&w->end_seen, 1);
         if (err == KIN_EPROTO) { /* no telling where the next message begins */
             err = failed(w, t, err);
             os_stream_cancel(w->stream);
@@ -466,8 +468,8 @@ static kin_err finish_later(kin__wire *w, const parcel *p)
         free(w->rest);
         w->rest = NULL;
     }
-    kin__fail(KIN_EPIPE, "the connection is ended: the time was over in the middle of a message, and there was no memory, or no thread, "
-                         "to send the rest");
+    kin__fail(KIN_EPIPE, "it is ended: the time was over in the middle of a message, and no memory, or no thread, was there to send "
+                         "the rest");
     kin_err err = end(&w->sending, KIN_EPIPE);
     os_stream_cancel(w->stream);
     return err;
@@ -476,7 +478,7 @@ static kin_err finish_later(kin__wire *w, const parcel *p)
 kin_err kin__wire_send(kin__wire *wire, const void *mark, size_t mark_size, const void *data, size_t size, uint64_t deadline)
 {
     if (size > wire->limit || mark_size > wire->limit - size)
-        return kin__fail(KIN_EMSGSIZE, "a message of %zu bytes; the connection takes at most %zu", size, wire->limit);
+        return kin__fail(KIN_EMSGSIZE, "a message of %zu bytes; it takes at most %zu", size, wire->limit);
     if (!join(wire))
         return KIN_EINVAL;
     kin__turn *t = &wire->sending;
@@ -487,6 +489,8 @@ kin_err kin__wire_send(kin__wire *wire, const void *mark, size_t mark_size, cons
     }
     if (t->ended != KIN_OK) {
         err = kin__fail_text(t->ended, t->why);
+    } else if (kin__load32(&wire->end_seen) != 0) { /* TCP itself would take it, for nobody */
+        err = kin__fail(KIN_EPIPE, "the other end is closed");
     } else {
         uint8_t head[KIN__FRAME_HEAD + KIN__WIRE_MARK];
         bool begun = false;
@@ -581,7 +585,7 @@ bool kin__wire_ready(kin__wire *wire, bool send)
         ready = !send && is_ready_now(wire, OS_STREAM_READ);
     } else {
         if (send)
-            ready = t->ended != KIN_OK || is_ready_now(wire, OS_STREAM_WRITE);
+            ready = t->ended != KIN_OK || kin__load32(&wire->end_seen) != 0 || is_ready_now(wire, OS_STREAM_WRITE);
         else
             ready = pump(wire, 0) != KIN_OK || wire->frame.complete; /* what does not end goes on with the next look */
         if (ready)

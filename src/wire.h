@@ -43,6 +43,7 @@ typedef struct kin__wire {
     uint8_t *rest;
     size_t rest_size;
     uint32_t finishing; /* a thread of kin's sends the rest */
+    uint32_t end_seen;  /* by who receives: nobody is there any more to send to */
 } kin__wire;
 
 /* Makes a wire of a stream, which it takes over if it succeeds. KIN_ENOMEM. */

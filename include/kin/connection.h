@@ -43,8 +43,8 @@ typedef struct kin_pipe_options {
     bool one_way;       /* the first end only receives, the second only sends */
 } kin_pipe_options;
 
-/* Makes a pipe: both ends belong to the caller. Duplex unless `one_way`. KIN_EINVAL: capacity out of range; KIN_ENOMEM,
- * KIN_EMFILE. */
+/* Makes a pipe: both ends belong to the caller. Duplex unless `one_way`. KIN_EINVAL: capacity out of range, one place for both
+ * ends; KIN_ENOMEM, KIN_EMFILE. */
 KIN_API kin_err kin_pipe(kin_connection **first, kin_connection **second, const kin_pipe_options *options);
 
 /* Gives this process's reference to the end back; not while another thread is in a call with it. NULL does nothing. */

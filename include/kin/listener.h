@@ -16,7 +16,9 @@
  * the end of the process. And a peer that breaks the protocol is cut off: KIN_EPROTO.
  *
  * TCP resets a connection when something comes for an end that is closed, or when a process ends that has not received
- * everything; the other side then loses what it has not received yet. So let the side that sent last close last.
+ * everything; the other side then loses what it has not received yet. So let the side that sent last close last. TCP also takes
+ * a message or two for an end that is closed already: send is KIN_EPIPE once a receive has seen that end, or the system has told
+ * of it. (A foreign peer that shuts down only its sending side can therefore not be answered.)
  *
  * A listener's handshakes are made in the background, each with a deadline, so a peer that is slow, silent or hostile
  * delays nobody; when too many are pending the oldest that has proved nothing gives way, if it has had 50 ms; or the oldest of
@@ -75,7 +77,12 @@ KIN_API kin_err kin_listener_accept(kin_listener *listener, kin_connection **con
 KIN_API void kin_listener_close(kin_listener *listener);
 
 /* Connects, and proves to each other to know the key, within `timeout_ms`; but finding a host by its name takes as long as the
- * system takes for it. Messages of up to 1 GiB are accepted from the other side, and sent.
+ * system takes for it. With KIN_FOREVER the proof has 5000 ms: for a listener that makes its handshakes only as it accepts, as
+ * Python's does, and may be late, give a time-out.
+ *     a key, but the listener has none    it sends no challenge: KIN_ETIMEDOUT, or KIN_EAUTH if it sends something else
+ *     no key, but the listener has one    KIN_OK here; receiving is KIN_EAUTH, for its challenge is the first message: one that begins
+ *                                         with "#CHALLENGE#" and has up to 256 bytes. So let no listener without a key begin like that
+ * Messages of up to 1 GiB are accepted from the other side, and sent.
  * KIN_ENOENT: nobody listens there; KIN_EAUTH: the other side does not know the key, or speaks another protocol;
  * KIN_ETIMEDOUT; KIN_EINTERRUPTED; KIN_EPERM: a local name that is another user's; KIN_EPIPE: the other side closed in the
  * middle; KIN_ENOTSUP: built without Mbed TLS */

@@ -35,7 +35,7 @@ KIN_BEGIN
 
 typedef struct kin_uv_watch kin_uv_watch;
 
-/* `status` is KIN_OK: it is ready. Otherwise the watch has stopped:
+/* `status` is KIN_OK: it is ready. Otherwise the watch has stopped, and kin_last_error says why in the callback:
  * KIN_EINTERRUPTED     this process was asked to stop (kin_process_interrupt); things that are ready come first. Each watch
  *                      is told once; one that is started again before kin_stop_accept is told again
  * KIN_EINVAL, KIN_EPERM  it is no open object of its kind (any more), or cannot do that
@@ -55,6 +55,7 @@ struct kin_uv_watch {
         struct kin__uv_waiter *waiter;
         struct kin_uv_watch *next;
         int state, status;
+        char why[256]; /* of the status */
         bool held;
     } kin__w;
 };
@@ -64,7 +65,8 @@ kin_err kin_uv_watch_init(uv_loop_t *loop, kin_uv_watch *watch);
 
 /* Has `callback` called while `what` is ready: made with KIN_WAIT_FOR, KIN_WAIT_ROOM, kin_wait_fd_read … (wait.h). Borrows
  * the object until the watch is stopped or closed. On a watch that was started already it replaces what was asked before.
- * KIN_EINVAL: it is no open object, or the watch is closing; KIN_EPERM, KIN_ENOTSUP as kin_wait. */
+ * KIN_EINVAL: it is no open object, or KIN_WAIT_NOTHING (which to kin_wait is a place that is not used: never ready), or the
+ * watch is closing; KIN_EPERM, KIN_ENOTSUP as kin_wait. */
 kin_err kin_uv_watch_start(kin_uv_watch *watch, kin_waitable what, kin_uv_watch_cb callback);
 
 /* Stops it: the callback is not called any more, and when this returns nobody uses the object, so that it can be closed. For

@@ -1,7 +1,7 @@
-/* The libuv adapter, over kin's public interface alone. For each loop that has watches there is a waiter: a thread in
- * kin_wait on all that is watched and on an event of its own, which is set when the set of watches has changed. What it finds
- * ready it takes out of its set and tells the loop, by the uv_async of that watch; once the callback has run the loop puts it
- * back. So a readiness that nobody has consumed yet makes no thread go round.
+/* The libuv adapter, over kin's public interface alone but for how a failure is told. For each loop that has watches there is a
+ * waiter: a thread in kin_wait on all that is watched and on an event of its own, which is set when the set of watches has
+ * changed. What it finds ready it takes out of its set and tells the loop, by the uv_async of that watch; once the callback has
+ * run the loop puts it back. So a readiness that nobody has consumed yet makes no thread go round.
  *
  * A watch belongs to the loop's thread; the mutex guards its state, which the waiter changes from ARMED to FIRED only. While
  * it is `held` the waiter is in kin_wait with it: who stops it then has the waiter leave, and waits for that. */
@@ -9,6 +9,9 @@
 
 #include "kin/init.h"
 
+#include "../error.h"
+
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,10 +59,13 @@ static bool grow(waiter *w, size_t count)
     return true;
 }
 
+/* A failure is the last one of the waiter's thread. */
 static void fire(kin_uv_watch *watch, kin_err status)
 {
     watch->kin__w.state = FIRED;
     watch->kin__w.status = status;
+    if (status != KIN_OK)
+        (void)snprintf(watch->kin__w.why, sizeof watch->kin__w.why, "%s", kin_last_error());
     (void)uv_async_send(&watch->kin__w.async);
 }
 
@@ -88,7 +94,7 @@ static size_t collect(waiter *w)
     for (kin_uv_watch *watch = w->armed; watch != NULL; watch = watch->kin__w.next)
         count++;
     if (!grow(w, count)) {
-        fire_all(w, KIN_ENOMEM);
+        fire_all(w, kin__fail(KIN_ENOMEM, "no memory to wait for %zu things", count));
         return 0;
     }
     w->items[0] = KIN_WAIT_FOR(&w->changed);
@@ -105,14 +111,18 @@ static size_t collect(waiter *w)
 static void find_wrong(waiter *w, size_t count, kin_err err)
 {
     bool found = false;
+    kin__error_kept kept;
+    kin__error_keep(&kept);
     for (size_t i = 1; i < count; i++) {
         kin_err own = kin_wait(&w->items[i], 1, NULL, KIN_NOWAIT);
         if (own != KIN_ETIMEDOUT && w->watches[i]->kin__w.state == ARMED)
             fire(w->watches[i], own);
         found = found || own != KIN_ETIMEDOUT;
     }
-    if (!found)
-        fire_all(w, err);
+    if (found)
+        return;
+    kin__error_back(&kept);
+    fire_all(w, err);
 }
 
 static void wait_once(waiter *w)
@@ -163,19 +173,12 @@ static void notify(waiter *w)
         uv_cond_broadcast(&w->left);
 }
 
-static kin_err from_uv(int error)
+static kin_err from_uv(int error, const char *what)
 {
-    switch (error) {
-    case 0:
+    if (error == 0)
         return KIN_OK;
-    case UV_ENOMEM:
-        return KIN_ENOMEM;
-    case UV_EMFILE:
-    case UV_ENFILE:
-        return KIN_EMFILE;
-    default:
-        return KIN_EAGAIN;
-    }
+    kin_err err = error == UV_ENOMEM ? KIN_ENOMEM : error == UV_EMFILE || error == UV_ENFILE ? KIN_EMFILE : KIN_EAGAIN;
+    return kin__fail(err, "kin_uv_watch_init: no %s: %s", what, uv_strerror(error));
 }
 
 static kin_err begin(waiter *w)
@@ -185,7 +188,7 @@ static kin_err begin(waiter *w)
         return err;
     int error = uv_mutex_init(&w->mutex);
     if (error != 0)
-        return from_uv(error);
+        return from_uv(error, "mutex");
     error = uv_cond_init(&w->left);
     if (error == 0) {
         error = uv_thread_create(&w->thread, run, w);
@@ -194,7 +197,7 @@ static kin_err begin(waiter *w)
     }
     if (error != 0)
         uv_mutex_destroy(&w->mutex);
-    return from_uv(error);
+    return from_uv(error, "thread");
 }
 
 /* Of this loop, made if need be; the caller becomes a user of it. */
@@ -207,7 +210,7 @@ static kin_err find_waiter(uv_loop_t *loop, waiter **found)
         w = w->next;
     if (w == NULL) {
         w = calloc(1, sizeof *w);
-        err = w != NULL ? begin(w) : KIN_ENOMEM;
+        err = w != NULL ? begin(w) : kin__fail(KIN_ENOMEM, "kin_uv_watch_init: no memory");
         if (err == KIN_OK) {
             w->loop = loop;
             w->next = all;
@@ -289,6 +292,8 @@ static void deliver(uv_async_t *async)
         return; /* stopped since */
     if (once_only)
         uv_unref((uv_handle_t *)async);
+    if (status != KIN_OK)
+        (void)kin__fail(status, "%s", watch->kin__w.why);
     watch->kin__w.callback(watch, status);
     if (once_only)
         return; /* it may be closed, and its memory gone */
@@ -301,12 +306,12 @@ static void deliver(uv_async_t *async)
 kin_err kin_uv_watch_init(uv_loop_t *loop, kin_uv_watch *watch)
 {
     if (loop == NULL || watch == NULL)
-        return KIN_EINVAL;
+        return kin__fail(KIN_EINVAL, "kin_uv_watch_init: the %s is NULL", loop == NULL ? "loop" : "watch");
     if (kin_start_method_name()[0] == 0)
-        return KIN_ESTATE;
+        return kin__fail(KIN_ESTATE, "kin_uv_watch_init: kin_init was not called in this process");
     uv_once(&once, make_mutex);
     if (!usable)
-        return KIN_ENOMEM;
+        return kin__fail(KIN_ENOMEM, "kin_uv_watch_init: no mutex");
     memset(&watch->kin__w, 0, sizeof watch->kin__w); /* `data` is the user's */
     watch->loop = loop;
     waiter *w;
@@ -316,7 +321,7 @@ kin_err kin_uv_watch_init(uv_loop_t *loop, kin_uv_watch *watch)
     int error = uv_async_init(loop, &watch->kin__w.async, deliver);
     if (error != 0) {
         leave(w);
-        return from_uv(error);
+        return from_uv(error, "handle in the loop");
     }
     watch->kin__w.waiter = w;
     watch->kin__w.async.data = watch;
@@ -324,10 +329,12 @@ kin_err kin_uv_watch_init(uv_loop_t *loop, kin_uv_watch *watch)
     return KIN_OK;
 }
 
-kin_err kin_uv_watch_stop(kin_uv_watch *watch)
+static kin_err stop(kin_uv_watch *watch, const char *function)
 {
-    if (watch == NULL || watch->kin__w.waiter == NULL)
-        return KIN_EINVAL;
+    if (watch == NULL)
+        return kin__fail(KIN_EINVAL, "%s: the watch is NULL", function);
+    if (watch->kin__w.waiter == NULL)
+        return kin__fail(KIN_EINVAL, "%s: the watch is closed, or was never initialised", function);
     waiter *w = watch->kin__w.waiter;
     uv_mutex_lock(&w->mutex);
     bool closing = watch->kin__w.state == CLOSING;
@@ -335,21 +342,31 @@ kin_err kin_uv_watch_stop(kin_uv_watch *watch)
         take_out(w, watch, STOPPED);
     uv_mutex_unlock(&w->mutex);
     if (closing)
-        return KIN_EINVAL;
+        return kin__fail(KIN_EINVAL, "%s: the watch is closing", function);
     uv_unref((uv_handle_t *)&watch->kin__w.async);
     return KIN_OK;
 }
 
+kin_err kin_uv_watch_stop(kin_uv_watch *watch)
+{
+    return stop(watch, "kin_uv_watch_stop");
+}
+
 kin_err kin_uv_watch_start(kin_uv_watch *watch, kin_waitable what, kin_uv_watch_cb callback)
 {
-    kin_err err = callback != NULL ? kin_uv_watch_stop(watch) : KIN_EINVAL;
+    if (callback == NULL)
+        return kin__fail(KIN_EINVAL, "kin_uv_watch_start: the callback is NULL");
+    kin_err err = stop(watch, "kin_uv_watch_start");
     if (err != KIN_OK)
         return err;
     if (what.kind == KIN_WAIT_NOTHING)
-        return KIN_EINVAL;
+        return kin__fail(KIN_EINVAL, "kin_uv_watch_start: KIN_WAIT_NOTHING is never ready; a watch must wait for something");
+    kin__error_kept kept;
+    kin__error_keep(&kept);
     err = kin_wait(&what, 1, NULL, KIN_NOWAIT);
     if (err != KIN_OK && err != KIN_ETIMEDOUT)
         return err;
+    kin__error_back(&kept); /* that it is not ready yet is no failure */
     waiter *w = watch->kin__w.waiter;
     watch->kin__w.what = what;
     watch->kin__w.callback = callback;

@@ -281,10 +281,10 @@ static void wrong_questions(void **state)
     said(r, 5, KIN_OK, NULL, NULL);
     said(r, 6, KIN_ETYPE, "4 values were passed", "1 are expected");
     said(r, 7, KIN_ETYPE, "4 values were passed", "5 are expected");
-    said(r, 8, KIN_ETYPE, "value 1: expected a bytes", "found a string");
+    said(r, 8, KIN_ETYPE, "value 1: expected bytes", "found a string");
     said(r, 9, KIN_ETYPE, "value 3: expected a struct of 3 bytes", "one of 4");
     said(r, 10, KIN_ETYPE, "value 0: expected a kin_lock", "found a kin_value");
-    said(r, 11, KIN_ETYPE, "value 2: expected a string", "found a bytes");
+    said(r, 11, KIN_ETYPE, "value 2: expected a string", "found bytes");
     said(r, 12, KIN_OK, NULL, NULL);
     said(r, 13, KIN_ESTATE, "value 0", "already");
     said(r, 14, KIN_ESTATE, "value 0", "already");

@@ -96,6 +96,7 @@ static void run(void)
 typedef struct counter {
     kin_uv_watch watch;
     kin_err status;
+    char why[300];
     int calls, stop_after, closed;
     void (*then)(struct counter *c); /* in each callback */
 } counter;
@@ -105,6 +106,8 @@ static void count(kin_uv_watch *watch, kin_err status)
     counter *c = watch->data;
     c->calls++;
     c->status = status;
+    if (status != KIN_OK)
+        (void)snprintf(c->why, sizeof c->why, "%d %s", kin_last_code(), kin_last_error());
     if (c->then != NULL)
         c->then(c);
     if (c->calls == c->stop_after)
@@ -460,27 +463,46 @@ static void of_many(void **state)
 
 /* ---- what goes wrong ---- */
 
+static kin_err before_init;
+static char said_before_init[200];
+
 static void wrong_use(void **state)
 {
     (void)state;
+    assert_int_equal(before_init, KIN_ESTATE);
+    assert_non_null(strstr(said_before_init, "kin_init was not called"));
     counter c = {.then = NULL};
     c.watch.data = &c;
     check(kin_uv_watch_init(&loop, &c.watch));
     check_fails(KIN_EINVAL, kin_uv_watch_init(NULL, &c.watch));
+    check_says("the loop is NULL");
     check_fails(KIN_EINVAL, kin_uv_watch_init(&loop, NULL));
+    check_says("the watch is NULL");
     check_fails(KIN_EINVAL, kin_uv_watch_start(&c.watch, KIN_WAIT_FOR((kin_event *)NULL), count));
+    check_says("event");
     check_fails(KIN_EINVAL, kin_uv_watch_start(&c.watch, thing(EVENT), NULL));
+    check_says("the callback is NULL");
     check_fails(KIN_EINVAL, kin_uv_watch_start(&c.watch, (kin_waitable){.kind = KIN_WAIT_NOTHING}, count));
+    check_says("KIN_WAIT_NOTHING");
     check_fails(KIN_EINVAL, kin_uv_watch_start(NULL, thing(EVENT), count));
+    check_says("kin_uv_watch_start: the watch is NULL");
     check_fails(KIN_EINVAL, kin_uv_watch_stop(NULL));
+    check_says("kin_uv_watch_stop: the watch is NULL");
+    check(kin_uv_watch_start(&c.watch, thing(EVENT), count));
+    check_says("kin_uv_watch_stop: the watch is NULL"); /* what succeeds says nothing */
+    check(kin_uv_watch_stop(&c.watch));
     kin_uv_watch_close(NULL, NULL);
     assert_false(kin_uv_watch_active(NULL));
     assert_false(kin_uv_watch_active(&c.watch));
     kin_uv_watch_close(&c.watch, note_closed);
     check_fails(KIN_EINVAL, kin_uv_watch_start(&c.watch, thing(EVENT), count));
+    check_says("kin_uv_watch_start: the watch is closing");
     check_fails(KIN_EINVAL, kin_uv_watch_stop(&c.watch));
+    check_says("kin_uv_watch_stop: the watch is closing");
     run();
     assert_int_equal(c.closed, 1);
+    check_fails(KIN_EINVAL, kin_uv_watch_stop(&c.watch));
+    check_says("closed");
 }
 
 /* One that is closed while it is watched is told to its own watch. */
@@ -500,6 +522,7 @@ static void closed_meanwhile(void **state)
     run();
     assert_int_equal(bad.calls, 1);
     assert_int_equal(bad.status, KIN_EINVAL);
+    assert_non_null(strstr(bad.why, "1 kin_wait, item 0: ")); /* KIN_EINVAL, and what the thread was told */
     assert_false(kin_uv_watch_active(&bad.watch));
     assert_int_equal(good.calls, 2);
     assert_int_equal(good.status, KIN_OK);
@@ -517,7 +540,8 @@ static void on_served(kin_uv_watch *watch, kin_err status)
         kin__add32(&shared->told, 1);
         return;
     }
-    served = status == KIN_EINTERRUPTED && kin_stop_requested() && !kin_uv_watch_active(watch) ? served + 10 : -100;
+    bool told = kin_last_code() == status && strstr(kin_last_error(), "asked to stop") != NULL;
+    served = status == KIN_EINTERRUPTED && told && kin_stop_requested() && !kin_uv_watch_active(watch) ? served + 10 : -100;
     kin_uv_watch_close(watch, NULL);
 }
 
@@ -554,6 +578,9 @@ static void interrupted(void **state)
 
 int main(int argc, char **argv)
 {
+    static kin_uv_watch early;
+    before_init = kin_uv_watch_init(&loop, &early);
+    (void)snprintf(said_before_init, sizeof said_before_init, "%s", kin_last_error());
     if (kin_init(argc, argv) != KIN_OK) {
         (void)fprintf(stderr, "%s\n", kin_last_error());
         return 1;
