@@ -497,7 +497,7 @@ static kin_err open_connection(kin_connection **connection, const kin__address *
     if (key == NULL)
         kin__stream_without_key(c);
     else
-        err = kin__handshake(kin__stream_wire(c), false, key, deadline != OS_NEVER ? deadline : kin__deadline(HANDSHAKE_MS), NULL);
+        err = kin__handshake(kin__stream_wire(c), false, key, deadline, NULL);
     if (err != KIN_OK) {
         kin_connection_close(c);
         return err;

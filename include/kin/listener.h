@@ -77,9 +77,8 @@ KIN_API kin_err kin_listener_accept(kin_listener *listener, kin_connection **con
 KIN_API void kin_listener_close(kin_listener *listener);
 
 /* Connects, and proves to each other to know the key, within `timeout_ms`; but finding a host by its name takes as long as the
- * system takes for it. With KIN_FOREVER the proof has 5000 ms: for a listener that makes its handshakes only as it accepts, as
- * Python's does, and may be late, give a time-out.
- *     a key, but the listener has none    it sends no challenge: KIN_ETIMEDOUT, or KIN_EAUTH if it sends something else
+ * system takes for it. A listener of Python's makes its handshakes as it accepts, so it may answer late.
+ *     a key, but the listener has none    it sends no challenge: KIN_ETIMEDOUT (so give a time-out), or KIN_EAUTH if it sends something else
  *     no key, but the listener has one    KIN_OK here; receiving is KIN_EAUTH, for its challenge is the first message: one that begins
  *                                         with "#CHALLENGE#" and has up to 256 bytes. So let no listener without a key begin like that
  * Messages of up to 1 GiB are accepted from the other side, and sent.
