@@ -89,7 +89,7 @@ void kin__object_close(void *p, kin_type kind)
 kin_err kin__no_object(const void *p, kin_type kind)
 {
     const char *name = kin__object_kind(kind);
-    return p == NULL ? kin__fail(KIN_EINVAL, "the %s is NULL", name) : kin__fail(KIN_EINVAL, "not a %s, or it was closed", name);
+    return p == NULL ? kin__fail(KIN_EINVAL, "the %s is NULL", name) : kin__fail(KIN_EINVAL, "not an open %s", name);
 }
 
 kin_err kin__wrong_timeout(const kin__object *o, kin_type kind, int64_t timeout_ms)

@@ -346,7 +346,7 @@ static kin_err try_take(kin__flow *f, void *arg)
         return err;
     kin__record *record = found.record;
     if ((record->what & KIN__KIND) != KIN__BYTES)
-        return kin__fail(KIN_ETYPE, "%s '%s': the message holds packed values; it cannot be taken in place", f->kind,
+        return kin__fail(KIN_ETYPE, "%s '%s': the next message is values, which cannot be taken in place: kin_queue_get_args", f->kind,
                          f->name);
     if (kin__record_large(record)) {
         kin__bagged *bagged = kin__record_bagged(record);
