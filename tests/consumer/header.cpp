@@ -63,7 +63,8 @@ kin_err wait_for_any(kin_queue *queue, const kin_connection *connection, kin_lis
 {
     kin_waitable all[] = {KIN_WAIT_FOR(queue),     KIN_WAIT_FOR(connection), KIN_WAIT_FOR(listener),
                           KIN_WAIT_FOR(process),   KIN_WAIT_FOR(event),      KIN_WAIT_FOR(semaphore),
-                          KIN_WAIT_ROOM(queue),    KIN_WAIT_ROOM(connection), kin_wait_fd_read(0)};
+                          KIN_WAIT_ROOM(queue),    KIN_WAIT_ROOM(connection), kin_wait_fd_read(0),
+                          KIN_WAIT_ROOM_FOR(queue, 100), KIN_WAIT_ROOM_FOR(connection, 100)};
     return kin_wait(all, sizeof all / sizeof all[0], ready, KIN_FOREVER);
 }
 
