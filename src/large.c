@@ -83,7 +83,15 @@ kin_err kin__large_make(kin__flow *f, size_t size, kin__large **large)
     kin__large *l = malloc(sizeof *l);
     if (l == NULL)
         return kin__fail(KIN_ENOMEM, "no memory for a message");
+    kin__error_kept kept;
+    kin__error_keep(&kept);
     kin_err err = make(size <= KEPT_MOST / 2 ? size + size / 8 : size, l); /* the next may be a little larger */
+    if (err != KIN_OK) { /* what is kept must not be what is lacking, nor what is asked for beyond the message */
+        kin__large_end(f);
+        err = make(size, l);
+        if (err == KIN_OK)
+            kin__error_back(&kept);
+    }
     if (err != KIN_OK) {
         free(l);
         return kin__fail_in(err, "a message of %zu bytes", size);

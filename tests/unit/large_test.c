@@ -1,6 +1,7 @@
 /* Memory for large messages (src/large.h): what is used again, and when it must not be. */
 #include "crash_support.h"
 
+#include "fault.h"
 #include "large.h"
 
 #include <string.h>
@@ -120,6 +121,20 @@ static void no_more_than_a_few_are_kept(void **state)
     assert_int_equal(test_count_handles(), before);
 }
 
+/* What is kept makes room for what is needed. */
+static void lack_of_memory(void **state)
+{
+    (void)state;
+    int before = test_count_handles();
+    kin__large_keep(&producer, make(100000), true);
+    kin__fault_arm(1);
+    kin__large *l = make(1000000);
+    assert_non_null(kin__fault_hit());
+    kin__fault_arm(0);
+    assert_int_equal(test_count_handles(), before + 1); /* the other is not kept any more */
+    kin__large_keep(&producer, l, true);
+}
+
 static void what_is_something_else(void **state)
 {
     (void)state;
@@ -149,6 +164,7 @@ int main(int argc, char **argv)
         TEST(used_again_once_it_was_got),
         TEST(not_if_it_does_not_fit),
         TEST(no_more_than_a_few_are_kept),
+        TEST(lack_of_memory),
         TEST(what_is_something_else),
     };
     return cmocka_run_group_tests_name("large", tests, NULL, NULL);
